@@ -1,0 +1,1 @@
+"""One vehicle from card to record. May not import a driver, the web or the sync."""

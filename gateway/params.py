@@ -1,0 +1,243 @@
+"""Parameter tables as values: stations, fares, limits, lists, people, policy. No I/O.
+
+A package is one JSON document `{"name", "version", "effective_from", "body": {...}}`. A broken
+one raises ParameterInvalid and changes nothing: what was in force stays in force. Facts that are
+uncertain (domain.md §12) live in `policy`, not in code.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gateway.errors import ParameterInvalid
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Station(Table):
+    hex: str = Field(pattern=r"^\d{4}[0-9A-F]{4}$")
+    """站Hex码: network (4 decimal digits) + station (domain.md §4)."""
+    id: str = Field(min_length=14, max_length=14)
+    name: str = Field(min_length=1)
+    pinyin: str = ""
+    """Initials, for the search by name: lzd = 兰州东."""
+
+
+class Stations(Table):
+    rows: tuple[Station, ...]
+
+    @model_validator(mode="after")
+    def _hex_is_unique(self) -> Self:
+        if len({row.hex for row in self.rows}) != len(self.rows):
+            raise ValueError("two stations share one Hex")
+        return self
+
+    def by_hex(self, station_hex: str) -> Station | None:
+        return next((row for row in self.rows if row.hex == station_hex), None)
+
+
+class ProvinceShare(Table):
+    province: str
+    fee: int = Field(ge=0)
+    fee95: int = Field(ge=0)
+    mileage_m: int = Field(ge=0)
+
+
+class MinimumFare(Table):
+    """One row of the 全网最小费额 table (domain.md §6.3). `fee95` is looked up, never computed."""
+
+    entry_hex: str
+    vehicle_type: int
+    fee: int = Field(ge=0)
+    fee95: int = Field(ge=0)
+    mileage_m: int = Field(ge=0)
+    shares: tuple[ProvinceShare, ...] = ()
+
+
+class MinimumFares(Table):
+    """For one exit station."""
+
+    exit_hex: str
+    rows: tuple[MinimumFare, ...]
+
+    def find(self, entry_hex: str, vehicle_type: int) -> MinimumFare | None:
+        for row in self.rows:
+            if row.entry_hex == entry_hex and row.vehicle_type == vehicle_type:
+                return row
+        return None
+
+
+class AxleLimit(Table):
+    axle_count: int = Field(ge=2, le=40)
+    limit_kg: int = Field(gt=0)
+
+
+class AxleLimits(Table):
+    rows: tuple[AxleLimit, ...] = Field(min_length=1)
+
+    def limit_kg(self, axle_count: int) -> int:
+        """The limit for so many axles; the last row serves all above it."""
+        fitting = [row.limit_kg for row in self.rows if row.axle_count <= axle_count]
+        return fitting[-1] if fitting else self.rows[0].limit_kg
+
+
+class VehicleType(Table):
+    code: int
+    name: str
+    is_truck: bool
+    axle_counts: tuple[int, ...]
+    """Axles such a vehicle may have; others are 特情 60."""
+
+
+class VehicleTypes(Table):
+    rows: tuple[VehicleType, ...]
+
+    def find(self, code: int) -> VehicleType | None:
+        return next((row for row in self.rows if row.code == code), None)
+
+
+class VehicleClass(Table):
+    code: int
+    name: str
+    is_free: bool = False
+
+
+class VehicleClasses(Table):
+    rows: tuple[VehicleClass, ...]
+
+    def find(self, code: int) -> VehicleClass | None:
+        return next((row for row in self.rows if row.code == code), None)
+
+
+class Listed(Table):
+    """One entry of the 状态名单 (domain.md §7)."""
+
+    number: str
+    """20-digit card id, or 16-digit OBU contract serial."""
+    type: int
+    reason: str
+    listed_at: str
+
+
+class StatusList(Table):
+    rows: tuple[Listed, ...]
+
+    def find(self, number: str) -> Listed | None:
+        return next((row for row in self.rows if row.number == number), None)
+
+
+class Operator(Table):
+    number: str = Field(pattern=r"^\d{4,6}$")
+    name: str
+    role: Literal["collector", "master", "engineer"]
+    password_hash: str
+    """argon2id, as argon2-cffi writes it."""
+
+
+class Operators(Table):
+    rows: tuple[Operator, ...]
+
+    def find(self, number: str) -> Operator | None:
+        return next((row for row in self.rows if row.number == number), None)
+
+
+class Policy(Table):
+    """What provinces and stations decide differently, and what nobody could tell us for sure."""
+
+    finding_levels: dict[int, Literal["stops", "master", "warns"]] = {}
+    """特情 code → level, where it differs from flow/checks.py."""
+    hex_from_card: bool = False
+    """May the entry Hex be taken from the card when table and fare agree (ui.md §2.8)?"""
+    duplicate_minutes: int = Field(default=10, ge=0)
+    ceiling_percent: int = Field(default=150, ge=100)
+    """Accumulated amounts above this share of the minimum fare are not believed (§6.1)."""
+    full_price_findings: tuple[int, ...] = ()
+    """特情 codes that take the ETC discount away (domain.md §12.11)."""
+    weight_tolerance_kg: int = Field(default=20, ge=0)
+    status_list_stale_hours: int = Field(default=72, ge=1)
+
+
+TABLES: dict[str, type[Table]] = {
+    "stations": Stations,
+    "minimum_fares": MinimumFares,
+    "axle_limits": AxleLimits,
+    "vehicle_types": VehicleTypes,
+    "vehicle_classes": VehicleClasses,
+    "status_list": StatusList,
+    "operators": Operators,
+    "policy": Policy,
+}
+
+
+class Package(BaseModel):
+    """One parameter file, read and checked."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    version: str = Field(min_length=1, max_length=40)
+    effective_from: datetime
+    body: dict[str, Any]
+
+    @property
+    def effective_from_ms(self) -> int:
+        return round(self.effective_from.timestamp() * 1000)
+
+    def table(self) -> Table:
+        """Raises: ParameterInvalid, naming table, version and the first fault."""
+        try:
+            return TABLES[self.name].model_validate(self.body)
+        except (KeyError, ValidationError) as bad:
+            raise ParameterInvalid(f"参数 {self.name} 版本 {self.version} 不能用：{_first(bad)}") from bad
+
+
+def read_package(raw: bytes) -> Package:
+    """Bytes of a parameter file → package, its table checked too. Raises: ParameterInvalid."""
+    try:
+        package = Package.model_validate_json(raw)
+    except ValidationError as bad:
+        raise ParameterInvalid(f"参数文件不完整或格式不对：{_first(bad)}") from bad
+    if package.effective_from.tzinfo is None:
+        raise ParameterInvalid(f"参数 {package.name} 的生效时间没有时区")
+    package.table()
+    return package
+
+
+class Parameters(BaseModel):
+    """All tables in force at one moment, and their versions."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    versions: Mapping[str, str]
+    effective_from_ms: Mapping[str, int]
+    stations: Stations
+    minimum_fares: MinimumFares
+    axle_limits: AxleLimits
+    vehicle_types: VehicleTypes
+    vehicle_classes: VehicleClasses
+    status_list: StatusList
+    operators: Operators
+    policy: Policy
+
+    @classmethod
+    def of(cls, packages: Mapping[str, Package]) -> Self:
+        """One package per table name. Raises: ParameterInvalid, if one is missing or broken."""
+        missing = sorted(set(TABLES) - set(packages))
+        if missing:
+            raise ParameterInvalid(f"缺少参数：{'、'.join(missing)}")
+        return cls(
+            versions={name: packages[name].version for name in TABLES},
+            effective_from_ms={name: packages[name].effective_from_ms for name in TABLES},
+            **{name: packages[name].table() for name in TABLES},  # type: ignore[arg-type]
+        )
+
+
+def _first(bad: Exception) -> str:
+    if isinstance(bad, ValidationError):
+        fault = bad.errors()[0]
+        return f"{'.'.join(map(str, fault['loc']))} {fault['msg']}"
+    return f"没有这张表 {bad}"

@@ -1,0 +1,256 @@
+"""One SQLite file, one writer. A unit of work is one function, run whole in the writer's thread.
+
+Why a thread of our own: with a shared asynchronous connection two tasks interleave inside one
+BEGIN…COMMIT, and cancelling an await leaves half a transaction open (reliability.md §5). Here a
+caller hands over a function and waits on a future; cancelling the wait never cuts the work.
+Works that queue up while a commit is syncing share the next one: on a slow disk that is what
+keeps several lanes moving.
+"""
+
+import asyncio
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+import aiosqlite
+
+from gateway.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+GROUP_MAX = 64  # works in one commit
+BUSY_MS = 5_000
+JOURNAL_SIZE_MAX = 16 * 1024 * 1024  # bytes the WAL may keep after a checkpoint
+
+PRAGMAS = {
+    # pragma: (value to set, value to read back)
+    "journal_mode": ("WAL", "wal"),
+    "synchronous": ("FULL", 2),
+    "foreign_keys": ("ON", 1),
+    "journal_size_limit": (str(JOURNAL_SIZE_MAX), JOURNAL_SIZE_MAX),
+}
+
+
+class Store:
+    """The box's database file. What `write` has returned survives a power cut."""
+
+    def __init__(self, path: Path, writer: "_Writer", reader: aiosqlite.Connection) -> None:
+        self.path = path
+        self._writer, self._reader = writer, reader
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open or create, migrate, verify the pragmas.
+
+        Raises: StoreUnavailable, if the file cannot be opened, is damaged, is newer than this
+        program, or a pragma did not take.
+        """
+        writer = _Writer(path)
+        await writer.start()
+        reader = await aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        reader.row_factory = aiosqlite.Row
+        return cls(path, writer, reader)
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` inside one transaction; return its result once that is on disk.
+
+        `work` gets the connection, may read and write, must not commit, and must not touch
+        anything but the connection and its own values: it runs in another thread. What it
+        raises rolls back only its own changes. Cancelling the caller does not cancel the work.
+        Raises: StoreUnavailable, if the disk does not take it; nothing of it is then stored.
+        """
+        return await self._writer.submit(work)
+
+    async def rows(self, sql: str, *params: Any) -> Sequence[aiosqlite.Row]:
+        """All rows of one read, as of the last commit. Keep them few: page long reads."""
+        try:
+            return list(await self._reader.execute_fetchall(sql, params))
+        except sqlite3.Error as broken:
+            raise StoreUnavailable(f"数据库读取失败：{broken}") from broken
+
+    @property
+    def last_commit_ms(self) -> float:
+        """How long the newest commit took, for /readyz."""
+        return self._writer.last_commit_ms
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._writer.stop()
+
+
+class _Job(NamedTuple):
+    work: Work[Any]
+    done: "asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop
+
+
+class _Writer:
+    """The thread that owns the only writing connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._db: sqlite3.Connection | None = None
+        self._opened: asyncio.Future[None]
+        self._loop: asyncio.AbstractEventLoop
+        self.last_commit_ms = 0.0
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._opened = self._loop.create_future()
+        self._thread.start()
+        await self._opened
+
+    async def submit(self, work: Work[T]) -> T:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._jobs.put(_Job(work, done, loop))
+        return await asyncio.shield(done)
+
+    async def stop(self) -> None:
+        self._jobs.put(None)
+        while self._thread.is_alive():
+            await asyncio.sleep(0.001)
+
+    # ---- in the thread ----
+
+    def _run(self) -> None:
+        try:
+            self._db = _connect(self._path)
+        except (sqlite3.Error, OSError) as broken:
+            fault = StoreUnavailable(f"数据库打不开：{broken}")
+            self._loop.call_soon_threadsafe(_fail, self._opened, fault)
+            return
+        except StoreUnavailable as no:
+            self._loop.call_soon_threadsafe(_fail, self._opened, no)
+            return
+        self._loop.call_soon_threadsafe(_finish, self._opened, None)
+        while (job := self._jobs.get()) is not None:
+            group = [job]
+            last = False
+            with suppress(queue.Empty):
+                while len(group) < GROUP_MAX:
+                    more = self._jobs.get_nowait()
+                    if more is None:
+                        last = True
+                        break
+                    group.append(more)
+            self._commit(group)
+            if last:
+                break
+        if self._db is not None:
+            self._db.close()
+
+    def _commit(self, group: list[_Job]) -> None:
+        results: list[tuple[_Job, Any, BaseException | None]] = []
+        begun = time.perf_counter()
+        try:
+            if self._db is None:
+                self._db = _connect(self._path)
+            self._db.execute("BEGIN IMMEDIATE")
+            for job in group:
+                results.append((job, *self._one(job.work)))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as broken:
+            log.error("commit failed", extra={"reason": str(broken)})
+            self._abandon()
+            fault = StoreUnavailable(f"磁盘不能写：{broken}")
+            results = [(job, None, fault) for job in group]
+        self.last_commit_ms = (time.perf_counter() - begun) * 1000
+        for job, value, fault_ in results:
+            if fault_ is None:
+                _tell(job, _finish, value)
+            else:
+                _tell(job, _fail, fault_)
+
+    def _one(self, work: Work[Any]) -> tuple[Any, BaseException | None]:
+        """One work under its own savepoint, so that its failure is only its own."""
+        assert self._db is not None
+        self._db.execute("SAVEPOINT work")
+        try:
+            value = work(self._db)
+        except BaseException as fault:
+            if isinstance(fault, sqlite3.Error) and not isinstance(fault, sqlite3.IntegrityError):
+                raise  # the disk's or the engine's trouble: nobody's work is safe
+            self._db.execute("ROLLBACK TO work")
+            self._db.execute("RELEASE work")
+            return None, fault
+        self._db.execute("RELEASE work")
+        return value, None
+
+    def _abandon(self) -> None:
+        """After a failed write the handle is distrusted: close it, the next work opens anew."""
+        db, self._db = self._db, None
+        if db is not None:
+            with suppress(sqlite3.Error):
+                db.rollback()
+            with suppress(sqlite3.Error):
+                db.close()
+
+
+def _tell(job: _Job, how: Callable[["asyncio.Future[Any]", Any], None], what: Any) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        job.loop.call_soon_threadsafe(how, job.done, what)
+
+
+def _finish(done: "asyncio.Future[Any]", value: Any) -> None:
+    if not done.done():
+        done.set_result(value)
+
+
+def _fail(done: "asyncio.Future[Any]", fault: BaseException) -> None:
+    if not done.done():
+        done.set_exception(fault)
+        done.exception()  # retrieved: a caller that was cancelled does not read it
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        for name, (value, wanted) in PRAGMAS.items():
+            db.execute(f"PRAGMA {name}={value}")
+            got = db.execute(f"PRAGMA {name}").fetchone()[0]
+            if got != wanted:
+                raise StoreUnavailable(f"数据库设置 {name} 没有生效：{got}")
+        _migrate(db)
+        _sync_folder(path.parent)  # the file's own name must survive the first power cut
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Apply schema/NNNN_*.sql in order, each in its own transaction with its number."""
+    have: int = db.execute("PRAGMA user_version").fetchone()[0]
+    scripts = {
+        int(file.name[:4]): file.read_text(encoding="utf-8")
+        for file in resources.files("gateway").joinpath("schema").iterdir()
+        if file.name.endswith(".sql")
+    }
+    if have > max(scripts):
+        raise StoreUnavailable(f"数据库版本 {have} 比程序新，请不要降级程序")
+    for number in sorted(n for n in scripts if n > have):
+        db.executescript(
+            f"BEGIN IMMEDIATE; {scripts[number]}; PRAGMA user_version={number}; COMMIT;"
+        )

@@ -1,0 +1,72 @@
+"""Scalars of the lane, each named by its unit, and the clock everyone is given."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import NewType, Protocol
+
+Fen = NewType("Fen", int)
+"""Money, 1/100 yuan, never a float."""
+Kilogram = NewType("Kilogram", int)
+PassageId = NewType("PassageId", str)
+"""Our own key of one vehicle at one lane: 本车道一次过车."""
+
+BEIJING = timezone(timedelta(hours=8), "CST")
+"""Every date and time on cards and in records is Beijing time; China has no other."""
+
+
+class Clock(Protocol):
+    """All time comes from here, so that tests can hold it still."""
+
+    boot_id: str
+
+    def now_ms(self) -> int:
+        """Wall clock, milliseconds since 1970 UTC. May jump."""
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds since boot. Never jumps back within one boot."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+def _boot_id() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else "unknown"
+
+
+class SystemClock:
+    """The machine's clock; with `boot_id` the only reading of time in the house."""
+
+    def __init__(self) -> None:
+        self.boot_id = _boot_id()
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def beijing(at_ms: int) -> datetime:
+    """Milliseconds since 1970 UTC as an aware Beijing datetime."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(BEIJING)
+
+
+def iso(at_ms: int) -> str:
+    """ISO 8601 with offset, to the second: 2020-11-11T10:30:00+08:00."""
+    return beijing(at_ms).isoformat(timespec="seconds")
+
+
+def compact(at_ms: int) -> str:
+    """yyyymmddHHMMSS in Beijing time, as cards and ids want it."""
+    return beijing(at_ms).strftime("%Y%m%d%H%M%S")
+
+
+def yuan(amount_fen: int) -> str:
+    """For people: 4280 → 42.80."""
+    sign = "-" if amount_fen < 0 else ""
+    return f"{sign}{abs(amount_fen) // 100}.{abs(amount_fen) % 100:02d}"
