@@ -1,0 +1,175 @@
+"""What this lane says to the outside, as values. Wire names are the centre's, given as aliases.
+
+The exit record follows the official exit ETC record (domain.md §8.1; order kept). A record is
+frozen once written: its line is stored and sent byte for byte (interfaces.md §7.3).
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, alias_generator=to_camel
+    )
+
+
+class ProvinceSplit(Wire):
+    prov: str
+    p_fee: int = Field(ge=0)
+    p_pay_fee: int = Field(ge=0)
+    p_m: int = Field(ge=0)
+
+
+class ClockReading(Wire):
+    """When it was, by every clock at hand (reliability.md rule 8)."""
+
+    wall_ms: int
+    monotonic_ms: int
+    boot_id: str
+
+
+class Approval(Wire):
+    """Who authorised what the rules leave to people (MONITOR…)."""
+
+    operator: str
+    name: str
+    how: str
+    at_ms: int
+
+
+class ExitRecord(Wire):
+    """One vehicle that left by this lane (出口交易流水)."""
+
+    id: str = Field(min_length=37, max_length=37)
+    seq: int = Field(ge=1)
+    """Per lane, without holes."""
+    lane: str
+    passage_id: str
+    outcome: Literal["paid", "doubtful", "by_hand", "unpaid"]
+    means: Literal["etc_card", "cash", "mobile", "none"]
+    media_type: int = 1
+    media_no: str = ""
+    trans_pay_type: int
+    exit_fee_type: int
+    obu_sign: int
+    identification: int = 2
+    terminal_trans_no: str = ""
+    card_id: str
+    etc_card_type: int
+    card_trans_no: str = ""
+    """卡片脱机交易序号 (PAYCARDTRANSN), 4 hex digits: the number of INITIALIZE."""
+    ex_time: str
+    vehicle_id: str
+    identify_vehicle_id: str
+    vehicle_type: int
+    vehicle_class: int
+    tac: str | None = Field(default=None, pattern=r"^[0-9A-F]{8}$")
+    trans_fee: int = Field(ge=0)
+    trans_type: str = "09"
+    terminal_no: str = ""
+    pre_balance: int | None = None
+    post_balance: int | None = None
+    ex_weight: int
+    axle_count: int
+    limit_weight: int
+    overweight_rate: float
+    description: str = ""
+    special_type: str
+    """特情 codes joined by |."""
+    en_toll_station_hex: str
+    en_toll_lane_hex: str
+    en_time: str
+    en_weight: int
+    en_axle_count: int
+    en_toll_station_name: str
+    ex_toll_station_name: str
+    ex_toll_station_hex: str
+    pass_id: str
+    vehicle_sign: str
+    pay_fee: int = Field(ge=0)
+    fee: int = Field(ge=0)
+    discount_fee: int = Field(ge=0)
+    province_discount_fee: int = 0
+    no_card_count: int = 0
+    fee_mileage: int
+    short_fee: int = 0
+    short_fee_mileage: int = 0
+    fee_rate: float = 0
+    spc_rate_version: str = ""
+    card_total_amount: int = 0
+    obu_total_amount: int = 0
+    obu_total_discount_amount: int = 0
+    total_count: int = 0
+    province_count: int = 0
+    split_province: tuple[ProvinceSplit, ...] = ()
+    algorithm_identifier: int = 0
+    key_version: int = 0
+    card_version: int = 0
+    mac2: str = ""
+    """verified, refused or unchecked: what the PSAM said of the card's answer."""
+    tac_source: str = ""
+    """answered (by the debit) or proved (by GET TRANSACTION PROOF)."""
+    photo: str | None = None
+    plate_source: str = ""
+    entry_source: str = ""
+    weight_source: str = ""
+    reason: str = ""
+    approval: Approval | None = None
+    operator: str
+    operator_name: str = ""
+    shift: int
+    shift_date: str
+    param_versions: dict[str, str]
+    clock: ClockReading
+    lane_app_ver: str
+    is_training: bool = False
+
+    @model_validator(mode="after")
+    def _the_sums_agree(self) -> Self:
+        """domain.md §6.4: payFee = fee + discounts, and the purse fell by what was taken."""
+        if self.pay_fee != self.fee + self.discount_fee + self.province_discount_fee:
+            raise ValueError("payFee is not fee + discountFee + provinceDiscountFee")
+        if self.outcome == "paid" and self.means == "etc_card":
+            if self.pre_balance is None or self.post_balance is None:
+                raise ValueError("a debited record needs both balances")
+            if self.pre_balance - self.post_balance != self.trans_fee:
+                raise ValueError("the purse did not fall by transFee")
+        return self
+
+
+class FareRequest(Wire):
+    """POST {centre}/v1/fares: what the online services need to find the path."""
+
+    passage_id: str
+    pass_id: str
+    entry_hex: str
+    exit_hex: str
+    vehicle_type: int
+    vehicle_class: int
+    axle_count: int
+    entry_time: str
+    plate: str
+    plate_colour: int
+    kind: Literal[4, 5]
+    """Which service is asked: 4 province, 5 ministry."""
+
+
+class FareAnswer(BaseModel):
+    """The centre's answer to a `FareRequest`; unknown fields are ignored.
+
+    `fee95_fen` is the ETC price from the centre's table; without it there is no discount.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, alias_generator=to_camel
+    )
+
+    amount_fen: int = Field(ge=0, alias="amount_fen")
+    fee95_fen: int | None = Field(default=None, ge=0, alias="fee95_fen")
+    kind: Literal[4, 5] = 4
+    mileage_m: int = Field(default=0, ge=0, alias="mileage_m")
+    version: str = ""
+    split: tuple[ProvinceSplit, ...] = ()
