@@ -1,0 +1,196 @@
+"""上班 下班: one shift open on a lane at a time, and what it took in by kind of payment."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gateway.errors import NotFound, ShiftOpen, UnexpectedEvent
+from gateway.store import Store
+from gateway.units import Clock, beijing
+
+COLLECTED = ("paid", "by_hand")
+"""Kinds of record whose money the lane has; doubtful and unpaid are counted apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """One collector's turn at one lane."""
+
+    id: int
+    lane: str
+    operator: str
+    shift: int
+    """1 早, 2 中, 3 晚."""
+    opened_at_ms: int
+    closed_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What came in one way: `kind` and `means` are the record's."""
+
+    kind: str
+    means: str
+    count: int
+    sum_fen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a shift took. `sum_fen` is collected money only (paid and by hand)."""
+
+    count: int
+    sum_fen: int
+    kinds: tuple[Kind, ...]
+    unsent_count: int
+    unsent_sum_fen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A shift with its totals now and, once closed, as they were signed off."""
+
+    shift: Shift
+    totals: Totals
+    signed_off: dict[str, Any] | None
+
+
+class Shifts:
+    """Table `shift`; reads `record`, `delivery` and `passage`."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock = store, clock
+
+    async def open(self, lane: str, operator: str, shift: int | None = None) -> Shift:
+        """上班. `shift` 1–3, by the hour if None. Raises: ShiftOpen, if one is open here."""
+
+        def work(db: sqlite3.Connection) -> Shift:
+            if standing := _open_on(db, lane):
+                raise ShiftOpen(f"{lane} 车道还有一班没有下班（工号 {standing.operator}）")
+            return _insert(db, lane, operator, shift or shift_at(now_ms), now_ms)
+
+        now_ms = self._clock.now_ms()
+        return await self._store.write(work)
+
+    async def ensure_open(self, lane: str, operator: str) -> Shift:
+        """The shift open on this lane, whoever's; if there is none, one begins now."""
+
+        def work(db: sqlite3.Connection) -> Shift:
+            if standing := _open_on(db, lane):
+                return standing
+            return _insert(db, lane, operator, shift_at(now_ms), now_ms)
+
+        now_ms = self._clock.now_ms()
+        if standing := await self.current(lane):
+            return standing
+        return await self._store.write(work)
+
+    async def current(self, lane: str) -> Shift | None:
+        """The shift open on this lane, if any."""
+        rows = await self._store.rows(
+            "SELECT * FROM shift WHERE lane = ? AND closed_ms IS NULL", lane
+        )
+        return _shift(rows[0]) if rows else None
+
+    async def close(self, shift_id: int) -> Statement:
+        """下班: totals are signed off as they are now. A closed shift stays as it was closed.
+
+        Raises: NotFound; UnexpectedEvent, while a vehicle of this shift is not settled: its
+        record would be missing from what was signed off.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            row = db.execute("SELECT closed_ms FROM shift WHERE id = ?", (shift_id,)).fetchone()
+            if row is None:
+                raise NotFound(f"没有这一班：{shift_id}")
+            if row[0] is not None:
+                return
+            _refuse_unsettled(db, shift_id)
+            totals = json.dumps(asdict(_totals(db, shift_id)), ensure_ascii=False)
+            db.execute(
+                "UPDATE shift SET closed_ms = ?, totals = ? WHERE id = ?",
+                (now_ms, totals, shift_id),
+            )
+
+        now_ms = self._clock.now_ms()
+        await self._store.write(work)
+        return await self.statement(shift_id)
+
+    async def statement(self, shift_id: int) -> Statement:
+        """The shift, what it took and what of that is not at the centre. Raises: NotFound."""
+        rows = await self._store.rows("SELECT * FROM shift WHERE id = ?", shift_id)
+        if not rows:
+            raise NotFound(f"没有这一班：{shift_id}")
+        totals = _added(
+            await self._store.rows(_KINDS, shift_id), await self._store.rows(_UNSENT, shift_id)
+        )
+        signed = rows[0]["totals"]
+        return Statement(_shift(rows[0]), totals, signed and json.loads(signed))
+
+
+def shift_at(now_ms: int) -> int:
+    """By the Beijing hour: 1 早 06–14, 2 中 14–22, 3 晚 22–06."""
+    hour = beijing(now_ms).hour
+    return 1 if 6 <= hour < 14 else 2 if 14 <= hour < 22 else 3
+
+
+_KINDS = """
+    SELECT kind, means, count(*), coalesce(sum(fee_fen), 0) FROM record
+    WHERE shift_id = ? GROUP BY kind, means ORDER BY kind, means
+"""
+_UNSENT = """
+    SELECT count(*), coalesce(sum(r.fee_fen), 0) FROM record r
+    WHERE r.shift_id = ? AND NOT EXISTS
+        (SELECT 1 FROM delivery d WHERE d.lane = r.lane AND d.seq = r.seq)
+"""
+
+
+def _totals(db: sqlite3.Connection, shift_id: int) -> Totals:
+    return _added(
+        db.execute(_KINDS, (shift_id,)).fetchall(), db.execute(_UNSENT, (shift_id,)).fetchall()
+    )
+
+
+def _added(kinds: Sequence[Any], unsent: Sequence[Any]) -> Totals:
+    by_kind = tuple(Kind(*row) for row in kinds)
+    return Totals(
+        count=sum(kind.count for kind in by_kind),
+        sum_fen=sum(kind.sum_fen for kind in by_kind if kind.kind in COLLECTED),
+        kinds=by_kind,
+        unsent_count=unsent[0][0],
+        unsent_sum_fen=unsent[0][1],
+    )
+
+
+def _open_on(db: sqlite3.Connection, lane: str) -> Shift | None:
+    row = db.execute(
+        "SELECT id, lane, operator, shift, opened_ms FROM shift"
+        " WHERE lane = ? AND closed_ms IS NULL",
+        (lane,),
+    ).fetchone()
+    return Shift(*row) if row else None
+
+
+def _insert(db: sqlite3.Connection, lane: str, operator: str, shift: int, now_ms: int) -> Shift:
+    done = db.execute(
+        "INSERT INTO shift (lane, operator, shift, opened_ms) VALUES (?, ?, ?, ?)",
+        (lane, operator, shift, now_ms),
+    )
+    assert done.lastrowid is not None
+    return Shift(done.lastrowid, lane, operator, shift, now_ms)
+
+
+def _refuse_unsettled(db: sqlite3.Connection, shift_id: int) -> None:
+    (count,) = db.execute(
+        "SELECT count(*) FROM passage WHERE shift_id = ? AND ended IS NULL", (shift_id,)
+    ).fetchone()
+    if count:
+        raise UnexpectedEvent(f"本班还有 {count} 辆车没有办完", "请先办完或取消，再下班")
+
+
+def _shift(row: Any) -> Shift:
+    return Shift(
+        row["id"], row["lane"], row["operator"], row["shift"], row["opened_ms"], row["closed_ms"]
+    )
