@@ -4,6 +4,7 @@ GatewayError(code, http_status, retryable; says detail and action in Chinese)
 ├─ ConfigInvalid            fix the file; exit 78, systemd does not restart
 ├─ DeviceUnavailable   (r)  reconnect, lane degraded
 │  ├─ CardAbsent       (r)  nobody on the reader: ask for the card
+│  ├─ PsamUnavailable  (r)  no debit without it: close the lane
 │  └─ NoAnswer         (r)  it may have been obeyed
 ├─ DeviceGarbled            bytes break the protocol; keep the trace
 ├─ CardRefused(sw)          the card said no; tell the collector
@@ -13,6 +14,7 @@ GatewayError(code, http_status, retryable; says detail and action in Chinese)
 ├─ RequestInvalid           the request is malformed; nothing changed (422)
 │  └─ EntryMismatch, …      a well-formed request that the facts contradict (422)
 ├─ AccessRefused            wrong password, not a master, locked (401/403)
+├─ TlsUnavailable           no certificate for handhelds; the booth sells on
 ├─ NotFound                 no such thing (404)
 ├─ UnexpectedEvent          the table has no row; nothing changed (409)
 ├─ StaleRevision            the page looked at an older snapshot (409)
@@ -65,6 +67,13 @@ class CardAbsent(DeviceUnavailable):
 
     code = "card.absent"
     default_action = "请把卡平放在读卡区中间，再读一次"
+
+
+class PsamUnavailable(DeviceUnavailable):
+    """The PSAM is missing, silent, locked or not authorised: this lane cannot debit."""
+
+    code = "psam.unavailable"
+    default_action = "本车道不能扣款，请换车道并通知维护人员"
 
 
 class NoAnswer(DeviceUnavailable):
@@ -170,6 +179,13 @@ class WeightDiffers(RequestInvalid):
     default_action = "请重新取数，或选择人工填写并说明原因"
 
 
+class WeightMissing(RequestInvalid):
+    """A truck is to be priced before it was weighed."""
+
+    code = "weight.missing"
+    default_action = "请先取计重数据，或人工填写并说明原因"
+
+
 class KeyReused(RequestInvalid):
     """The same Idempotency-Key came with another command."""
 
@@ -221,6 +237,29 @@ class OperatorLocked(AccessRefused):
     code = "access.locked"
     http_status = 423
     default_action = "请稍后再试，或换一位站长"
+
+
+class NotPaired(AccessRefused):
+    """A device on the lane network without a valid credential of its own."""
+
+    code = "device.not_paired"
+    http_status = 401
+    default_action = "请站长在收费亭屏幕上打开配对，再用手持终端扫码"
+
+
+class PairingRefused(AccessRefused):
+    """The pairing secret is wrong, used, or too old; nothing was paired."""
+
+    code = "pairing.refused"
+    default_action = "请站长在收费亭屏幕上重新打开配对"
+
+
+class TlsUnavailable(GatewayError):
+    """No certificate can be made or read: handhelds stay out, the booth sells on."""
+
+    code = "tls.unavailable"
+    http_status = 503
+    default_action = "收费亭照常收费；请维护人员检查数据文件夹的 tls 目录"
 
 
 class NotFound(GatewayError):
@@ -306,3 +345,14 @@ class CenterRefused(GatewayError):
 
     code = "center.refused"
     http_status = 502
+
+
+def fault_of(code: str) -> type[GatewayError]:
+    """The class a stored answer's code belongs to, so that a repeat is refused alike."""
+    todo: list[type[GatewayError]] = [GatewayError]
+    while todo:
+        kind = todo.pop()
+        if kind.code == code:
+            return kind
+        todo += kind.__subclasses__()
+    return GatewayError
