@@ -1,0 +1,196 @@
+# The bitmaps in this file are glyphs of GNU Unifont 15.0.01, unchanged, taken from Debian's package
+# `unifont`. This file alone is not under the project's licence.
+#
+# Copyright © 1998-2022 Roman Czyborra, Paul Hardy, Qianqian Fang, Andrew Miller, Johnnie Weaver,
+# David Corbett, Nils Moskopp, Rebecca Bettencourt, et al.
+#
+# Unifont's licence: SIL Open Font License version 1.1, and GNU GPL version 2 or later with the GNU
+# Font Embedding Exception. They are used here under the first, which follows.
+#
+# SIL OPEN FONT LICENSE Version 1.1 - 26 February 2007
+# -----------------------------------------------------------
+#
+# PREAMBLE
+#
+# The goals of the Open Font License (OFL) are to stimulate worldwide
+# development of collaborative font projects, to support the font
+# creation efforts of academic and linguistic communities, and to provide
+# a free and open framework in which fonts may be shared and improved in
+# partnership with others.
+#
+# The OFL allows the licensed fonts to be used, studied, modified and
+# redistributed freely as long as they are not sold by themselves. The
+# fonts, including any derivative works, can be bundled, embedded,
+# redistributed and/or sold with any software provided that any reserved
+# names are not used by derivative works. The fonts and derivatives,
+# however, cannot be released under any other type of license. The
+# requirement for fonts to remain under this license does not apply to
+# any document created using the fonts or their derivatives.
+#
+# DEFINITIONS
+#
+# "Font Software" refers to the set of files released by the Copyright
+# Holder(s) under this license and clearly marked as such. This may
+# include source files, build scripts and documentation.
+#
+# "Reserved Font Name" refers to any names specified as such after the
+# copyright statement(s).
+#
+# "Original Version" refers to the collection of Font Software components
+# as distributed by the Copyright Holder(s).
+#
+# "Modified Version" refers to any derivative made by adding to,
+# deleting, or substituting -- in part or in whole -- any of the
+# components of the Original Version, by changing formats or by porting
+# the Font Software to a new environment.
+#
+# "Author" refers to any designer, engineer, programmer, technical writer
+# or other person who contributed to the Font Software.
+#
+# PERMISSION & CONDITIONS
+#
+# Permission is hereby granted, free of charge, to any person obtaining a
+# copy of the Font Software, to use, study, copy, merge, embed, modify,
+# redistribute, and sell modified and unmodified copies of the Font
+# Software, subject to the following conditions:
+#
+# 1) Neither the Font Software nor any of its individual components, in
+# Original or Modified Versions, may be sold by itself.
+#
+# 2) Original or Modified Versions of the Font Software may be bundled,
+# redistributed and/or sold with any software, provided that each copy
+# contains the above copyright notice and this license. These can be
+# included either as stand-alone text files, human-readable headers or
+# in the appropriate machine-readable metadata fields within text or
+# binary files as long as those fields can be easily viewed by the user.
+#
+# 3) No Modified Version of the Font Software may use the Reserved Font
+# Name(s) unless explicit written permission is granted by the
+# corresponding Copyright Holder. This restriction only applies to the
+# primary font name as presented to the users.
+#
+# 4) The name(s) of the Copyright Holder(s) or the Author(s) of the Font
+# Software shall not be used to promote, endorse or advertise any
+# Modified Version, except to acknowledge the contribution(s) of the
+# Copyright Holder(s) and the Author(s) or with their explicit written
+# permission.
+#
+# 5) The Font Software, modified or unmodified, in part or in whole, must
+# be distributed entirely under this license, and must not be distributed
+# under any other license. The requirement for fonts to remain under this
+# license does not apply to any document created using the Font Software.
+#
+# TERMINATION
+#
+# This license becomes null and void if any of the above conditions are
+# not met.
+#
+# DISCLAIMER
+#
+# THE FONT SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND,
+# EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO ANY WARRANTIES OF
+# MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT
+# OF COPYRIGHT, PATENT, TRADEMARK, OR OTHER RIGHT. IN NO EVENT SHALL THE
+# COPYRIGHT HOLDER BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY,
+# INCLUDING ANY GENERAL, SPECIAL, INDIRECT, INCIDENTAL, OR CONSEQUENTIAL
+# DAMAGES, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING
+# FROM, OUT OF THE USE OR INABILITY TO USE THE FONT SOFTWARE OR FROM
+# OTHER DEALINGS IN THE FONT SOFTWARE.
+
+"""Letters for drawn number plates: characters as bitmaps of 16 rows. Data only."""
+
+GLYPHS = {
+    "京": "02000100FFFE000000001FF01010101010101FF0010011101108210445040200",
+    "津": "0040204013F8104887FE40484BF80840104013F8E040204027FC204020400040",
+    "冀": "04447C7804421C3EE4003FF821083FF821083FF804403FF80440FFFE10102008",
+    "晋": "00007FFC0440244814500440FFFE00001FF0101010101FF0101010101FF01010",
+    "蒙": "0820FFFE08207FFE40028FE400007FFC06003B0804B019C062A00C9872860100",
+    "辽": "000023F81010102000400040F040104010401040104011401080280047FE0000",
+    "吉": "010001000100FFFE0100010001003FF8000000001FF01010101010101FF01010",
+    "黑": "00003FF82108292825483FF8010001003FF801000100FFFE0000488844448444",
+    "沪": "00802040104013FC82044204420413FC12042200E20022002400240028001000",
+    "苏": "08200820FFFE08200A2002007FF0021002142212221224124410081010A02040",
+    "浙": "0208421C226022400FC08240427E52C813482E48E2482248224822482A880508",
+    "皖": "1040102023FE7A024C0449F8480048007BFE489048904890491279124A0E0400",
+    "闽": "200017FC0004410441044FE44924492449244FE44904412441F45E144804400C",
+    "赣": "1040FE7844D02920FE5801867CF844207DFC44007CF81088FEA810A810501188",
+    "鲁": "08001FE020207FF8A1083FF821083FF80000FFFE00001FF010101FF010101FF0",
+    "豫": "0080F8F8090853FE25121122FDFE244028A223542098233420542092A3504020",
+    "鄂": "0000773E55225524772400287F240024FFA220223F220134012801200A200420",
+    "湘": "02004200227C22440F448244427C574416C42A44F27C224422442244227C0244",
+    "粤": "02003FF8292825482FE82388254829283FF80000FFFE10001FF8000800500020",
+    "桂": "1020102011FC1020FC20102033FE38005420542091FC10201020102013FE1000",
+    "琼": "00400020FBFE2000200021FCF904210421FC202021283924E222442200A00040",
+    "渝": "004020A01110120885F6480047C41454145427D4E454245427D4244425540488",
+    "川": "1004108410841084108410841084108410841084108410842084208440048004",
+    "贵": "01001FF0111011101FF00100FFFE00001FF0101011101110111002600C187004",
+    "云": "00003FF80000000000000000FFFE0200040004000840102020107FF820080008",
+    "藏": "0440FFFE044800241FFE502057A0752417A4F4A857A85510951227AA20464082",
+    "陕": "00407840484057FC50406248515048404FFE48A068A051104110420844044802",
+    "甘": "08100810081008107FFE08100810081008100FF008100810081008100FF00810",
+    "青": "010001007FFC01003FF80100FFFE00001FF010101FF010101FF0101010501020",
+    "宁": "0200010001007FFE4002800400003FF801000100010001000100010005000200",
+    "新": "100008047F78004022401440FF7E084808487F4808482A484948888828881108",
+    "使": "104010401FFE2040204067FC6444A44427FC2040224021402080214022302C0E",
+    "领": "100011FE2820244043FC910409240124FD240524092451442050108811040202",
+    "警": "2420FF20247E7EC482287A104A287AC60500FFFE00003FF800003FF820083FF8",
+    "学": "22081108111000207FFE400280041FE000400180FFFE01000100010005000200",
+    "挂": "1020102011FC1020FC20102013FE100018203020D1FC10201020102053FE2000",
+    "港": "0110211017FC111081104FFE4110120817F42A12E21023F02204220421FC0000",
+    "澳": "0080210017FC14448554444447FC14E415542404E0402FFE20A0211022080C06",
+    "试": "002820241024102007FE0020F02017E0112011101110151019CA170A02060002",
+    "超": "080009FC08447E4408440894FF0808FC288428842E8428FC280058004FFE8000",
+    "应": "010000803FFE200020002104288424842448224822102210402040409FFE0000",
+    "急": "08000FE0102020405FF8000800081FF8000800083FF802005104511290120FF0",
+    "军": "00007FFE4002820402003FF80400090011003FF801000100FFFE010001000100",
+    "临": "08800880088049FE49404A204C20480049FC492449244924492409FC09040800",
+    "民": "00003FF82008200820083FF8208020803FFC20802040204024242814300C2004",
+    "航": "104020207C0045FC6400540054F0FC90449064905490549244924512550E8A00",
+    "无": "00003FF002000200020002007FFC0480048004800880088010842084407C8000",
+    "牌": "0840488049FC492449247DFC4124414479FC489049104BFE4810481048108810",
+    "默": "0020FE289224D624BA2093FEFE201020FE2010501E50E0500288AA88A9048202",
+    "车": "0200020002007FFC04000900110021003FF801000100FFFE0100010001000100",
+    "道": "02082110100017FC008003F8F20813F8120813F8120813F81208280047FE0000",
+    "出": "0100010021082108210821083FF801080100010041044104410441047FFC0004",
+    "口": "000000003FF820082008200820082008200820082008200820083FF820080000",
+    "0": "00000000182442464A52624224180000",
+    "1": "000000000818280808080808083E0000",
+    "2": "000000003C4242020C102040407E0000",
+    "3": "000000003C4242021C020242423C0000",
+    "4": "00000000040C142444447E0404040000",
+    "5": "000000007E4040407C020202423C0000",
+    "6": "000000001C2040407C424242423C0000",
+    "7": "000000007E0202040404080808080000",
+    "8": "000000003C4242423C424242423C0000",
+    "9": "000000003C4242423E02020204380000",
+    "A": "0000000018242442427E424242420000",
+    "B": "000000007C4242427C424242427C0000",
+    "C": "000000003C42424040404042423C0000",
+    "D": "00000000784442424242424244780000",
+    "E": "000000007E4040407C404040407E0000",
+    "F": "000000007E4040407C40404040400000",
+    "G": "000000003C424240404E4242463A0000",
+    "H": "00000000424242427E42424242420000",
+    "I": "000000003E08080808080808083E0000",
+    "J": "000000001F0404040404044444380000",
+    "K": "00000000424448506060504844420000",
+    "L": "000000004040404040404040407E0000",
+    "M": "00000000424266665A5A424242420000",
+    "N": "0000000042626252524A4A4646420000",
+    "O": "000000003C42424242424242423C0000",
+    "P": "000000007C4242427C40404040400000",
+    "Q": "000000003C4242424242425A663C0300",
+    "R": "000000007C4242427C48444442420000",
+    "S": "000000003C424240300C0242423C0000",
+    "T": "000000007F0808080808080808080000",
+    "U": "000000004242424242424242423C0000",
+    "V": "00000000414141222222141408080000",
+    "W": "00000000424242425A5A666642420000",
+    "X": "00000000424224241818242442420000",
+    "Y": "00000000414122221408080808080000",
+    "Z": "000000007E02020408102040407E0000",
+    "-": "0000000000000000003C000000000000",
+    ":": "00000000000018180000001818000000",
+    ".": "00000000000000000000000018180000",
+}
+"""Character → hex digits, 16 rows of 8 bits (32 digits) or of 16 bits (64 digits)."""
