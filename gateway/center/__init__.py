@@ -1,1 +1,1 @@
-"""The reference centre: a program of its own, with its own database. Imports no part of the lane."""
+"""The reference centre, a program of its own with its own database: imports no part of the lane."""

@@ -1,0 +1,65 @@
+"""The reference centre as a program: one ready line on stdout, ended by a signal or its parent."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from gateway.center.app import serve_center
+
+
+def run(
+    port: int,
+    db: Path,
+    parameters: Path | None = None,
+    token: str = "",
+    allow_faults: bool = False,
+    *,
+    ends_with_stdin: bool = False,
+) -> int:
+    """Serve on loopback until SIGINT or SIGTERM; with `ends_with_stdin` also when stdin closes,
+    which is how a centre started by the demo never outlives it. Returns the exit code."""
+    try:
+        asyncio.run(_serve(port, db, parameters, token, allow_faults, ends_with_stdin))
+    except OSError as taken:
+        _say({"ready": False, "detail": f"端口 {port} 不能使用：{taken.strerror}"})
+        return 1
+    return 0
+
+
+async def _serve(
+    port: int,
+    db: Path,
+    parameters: Path | None,
+    token: str,
+    allow_faults: bool,
+    ends_with_stdin: bool,
+) -> None:
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, over.set)
+    async with serve_center(db, port, parameters, token, allow_faults=allow_faults) as serving:
+        if ends_with_stdin:
+            loop.add_reader(sys.stdin.fileno(), _drop_stdin, over)
+        _say(
+            {
+                "ready": True,
+                "url": serving.url,
+                "port": serving.port,
+                "public_key": serving.public_key,
+            }
+        )
+        await over.wait()
+
+
+def _drop_stdin(over: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        over.set()
+
+
+def _say(line: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,31 @@
+-- The reference centre's own file. Nothing is ever deleted; ids and slots are unique for ever.
+
+CREATE TABLE IF NOT EXISTS record (
+    n           INTEGER PRIMARY KEY,     -- order of arrival
+    lane        TEXT NOT NULL,
+    seq         INTEGER NOT NULL,
+    id          TEXT NOT NULL UNIQUE,
+    is_stub     INTEGER NOT NULL,        -- 1 = only the slot of a refused record
+    line        BLOB NOT NULL,           -- as it came
+    received_ms INTEGER NOT NULL,
+    UNIQUE (lane, seq)
+) STRICT;
+
+-- Everything up to high_water is held, stubs included.
+CREATE TABLE IF NOT EXISTS lane (
+    name        TEXT PRIMARY KEY,
+    high_water  INTEGER NOT NULL DEFAULT 0,
+    heartbeat_ms INTEGER,
+    heartbeat   TEXT
+) STRICT, WITHOUT ROWID;
+
+-- What was said about lines that were not taken, for people.
+CREATE TABLE IF NOT EXISTS refusal (
+    n           INTEGER PRIMARY KEY,
+    lane        TEXT NOT NULL,
+    seq         INTEGER NOT NULL,
+    id          TEXT NOT NULL,
+    reason      TEXT NOT NULL,
+    line        BLOB NOT NULL,
+    received_ms INTEGER NOT NULL
+) STRICT;
