@@ -57,11 +57,56 @@ class Statement:
     signed_off: dict[str, Any] | None
 
 
+@dataclass(slots=True)
+class _Running:
+    """The open shift of a lane, and what it took so far."""
+
+    shift: Shift
+    count: int = 0
+    sum_fen: int = 0
+
+
 class Shifts:
-    """Table `shift`; reads `record`, `delivery` and `passage`."""
+    """Table `shift`; reads `record`, `delivery` and `passage`.
+
+    The open shift of each lane is also held in memory, for the screen; `load` fills that.
+    """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
+        self._open: dict[str, _Running] = {}
+
+    async def load(self, lane: str) -> None:
+        """Read the lane's open shift and what it took so far. Once, before the lane runs."""
+        self._open.pop(lane, None)
+        if shift := await self.current(lane):
+            totals = (await self.statement(shift.id)).totals
+            self._open[lane] = _Running(shift, totals.count, totals.sum_fen)
+
+    def shown(self, lane: str) -> dict[str, Any] | None:
+        """The `shift` of a snapshot: {id, operator, shift, opened_at_ms, count, sum_fen}."""
+        running = self._open.get(lane)
+        if running is None:
+            return None
+        return {
+            "id": running.shift.id,
+            "operator": running.shift.operator,
+            "shift": running.shift.shift,
+            "opened_at_ms": running.shift.opened_at_ms,
+            "count": running.count,
+            "sum_fen": running.sum_fen,
+        }
+
+    def number(self, lane: str) -> int:
+        """1 早, 2 中, 3 晚: the open shift's, or the hour's if none is open."""
+        running = self._open.get(lane)
+        return running.shift.shift if running else shift_at(self._clock.now_ms())
+
+    def count(self, lane: str, collected_fen: int) -> None:
+        """One more record of the open shift is on disk; `collected_fen` of it is money taken."""
+        if running := self._open.get(lane):
+            running.count += 1
+            running.sum_fen += collected_fen
 
     async def open(self, lane: str, operator: str, shift: int | None = None) -> Shift:
         """上班. `shift` 1–3, by the hour if None. Raises: ShiftOpen, if one is open here."""
@@ -72,20 +117,24 @@ class Shifts:
             return _insert(db, lane, operator, shift or shift_at(now_ms), now_ms)
 
         now_ms = self._clock.now_ms()
-        return await self._store.write(work)
+        opened = await self._store.write(work)
+        self._open[lane] = _Running(opened)
+        return opened
 
-    async def ensure_open(self, lane: str, operator: str) -> Shift:
-        """The shift open on this lane, whoever's; if there is none, one begins now."""
+    async def ensure_open(self, lane: str, operator: str) -> int:
+        """The id of the shift open on this lane, whoever's; if there is none, one begins now."""
 
         def work(db: sqlite3.Connection) -> Shift:
             if standing := _open_on(db, lane):
                 return standing
             return _insert(db, lane, operator, shift_at(now_ms), now_ms)
 
+        if running := self._open.get(lane):
+            return running.shift.id
         now_ms = self._clock.now_ms()
-        if standing := await self.current(lane):
-            return standing
-        return await self._store.write(work)
+        opened = await self._store.write(work)
+        self._open.setdefault(lane, _Running(opened))
+        return opened.id
 
     async def current(self, lane: str) -> Shift | None:
         """The shift open on this lane, if any."""
@@ -116,7 +165,9 @@ class Shifts:
 
         now_ms = self._clock.now_ms()
         await self._store.write(work)
-        return await self.statement(shift_id)
+        closed = await self.statement(shift_id)
+        await self.load(closed.shift.lane)
+        return closed
 
     async def statement(self, shift_id: int) -> Statement:
         """The shift, what it took and what of that is not at the centre. Raises: NotFound."""

@@ -76,8 +76,43 @@ async def test_a_second_shift_on_a_lane_is_refused_and_another_lane_is_free(
 async def test_ensure_open_begins_one_and_then_keeps_it(shifts: Shifts) -> None:
     assert await shifts.current("X03") is None
     first = await shifts.ensure_open("X03", "1001")
-    assert (first.operator, first.shift) == ("1001", 1)
+    standing = await shifts.current("X03")
+    assert standing is not None
+    assert (standing.id, standing.operator, standing.shift) == (first, "1001", 1)
     assert await shifts.ensure_open("X03", "1002") == first
+
+
+async def test_ensure_open_keeps_the_one_that_a_restart_left(
+    shifts: Shifts, store: Store, clock: Clock
+) -> None:
+    first = await shifts.ensure_open("X03", "1001")
+    assert await Shifts(store, clock).ensure_open("X03", "1002") == first
+
+
+async def test_what_is_shown_is_counted_on_and_the_same_after_a_restart(
+    shifts: Shifts, store: Store, clock: Clock
+) -> None:
+    assert shifts.shown("X03") is None
+    shift = await shifts.open("X03", "1001", 2)
+    for seq, fee in ((1, 4280), (2, 0)):
+        await record(store, seq, shift.id, "paid", "etc_card", fee)
+        shifts.count("X03", fee)
+    shown = shifts.shown("X03")
+    assert shown == {
+        "id": shift.id,
+        "operator": "1001",
+        "shift": 2,
+        "opened_at_ms": clock.at_ms,
+        "count": 2,
+        "sum_fen": 4280,
+    }
+    again = Shifts(store, clock)
+    await again.load("X03")
+    assert again.shown("X03") == shown
+    assert again.number("X03") == 2
+    await again.close(shift.id)
+    assert again.shown("X03") is None
+    assert again.number("X03") == 1  # nine in the morning
 
 
 async def test_totals_tell_collected_money_from_the_rest(shifts: Shifts, store: Store) -> None:
