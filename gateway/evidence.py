@@ -1,0 +1,162 @@
+"""Photos as evidence: JPEG bytes under the name of their own SHA-256, then a row that says so.
+
+The file is durable before the row exists, so a row never promises a photo that a power cut took;
+a crash in between leaves a file that nobody asks for, and the same photo again adopts it. The
+module knows no passage: who needs a photo keeps its name.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from gateway.errors import NotFound, PhotoInvalid, StoreUnavailable
+from gateway.store import Store
+from gateway.units import Clock
+
+SIZE_MAX = 2 * 1024 * 1024  # bytes
+SIDE_MAX = 4096  # pixels
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+INCOMING = "incoming"  # folder of half-written files; emptied at the first photo after a start
+
+SOI, EOI, SOS = b"\xff\xd8", b"\xff\xd9", 0xDA
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0…SOF15 without DHT, JPG, DAC
+ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RSTn carry no length
+
+
+class Evidence:
+    """The folder of photos and the table `evidence`; their only writer."""
+
+    def __init__(self, store: Store, folder: Path, clock: Clock) -> None:
+        self._store, self._folder, self._clock = store, folder, clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="evidence")
+        self._is_swept = False
+
+    async def keep(self, jpeg: bytes, source: str) -> str:
+        """Keep a photo; once it returns, file and row survive a power cut. Twice is once.
+
+        Args:    jpeg: ≤ 2 MB, ≤ 4096 pixels a side. source: camera | handheld.
+        Returns: its SHA-256, 64 lower-case hex digits.
+        Raises:  PhotoInvalid; StoreUnavailable, if the disk does not take it.
+        """
+        check_jpeg(jpeg)
+        sha256 = hashlib.sha256(jpeg).hexdigest()
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, partial(self._put, sha256, jpeg)
+        )
+        row = (sha256, len(jpeg), self._clock.now_ms(), source)
+        await self._store.write(partial(_insert, row))
+        return sha256
+
+    async def keep_named(self, sha256: str, body: bytes, source: str = "handheld") -> str:
+        """Keep a photo that was sent under its name. Raises: as `keep`; PhotoInvalid, if not it."""
+        if SHA256.fullmatch(sha256) is None:
+            raise PhotoInvalid("照片编号不是 64 位十六进制")
+        if len(body) <= SIZE_MAX and hashlib.sha256(body).hexdigest() != sha256:
+            raise PhotoInvalid("照片内容和编号对不上，可能没有传完")
+        return await self.keep(body, source)
+
+    async def has(self, sha256: str) -> bool:
+        """Whether that photo was kept."""
+        return bool(await self._store.rows("SELECT 1 FROM evidence WHERE sha256 = ?", sha256))
+
+    def path(self, sha256: str) -> Path:
+        """Where the photo of that name lies, or would. Raises: NotFound, if it is no name."""
+        if SHA256.fullmatch(sha256) is None:
+            raise NotFound(f"没有这张照片：{sha256[:80]}")
+        return self._folder / sha256[:2] / f"{sha256[2:]}.jpg"
+
+    async def close(self) -> None:
+        """Finish what is being written."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+        self._thread.shutdown()
+
+    # ---- in the thread ----
+
+    def _put(self, sha256: str, jpeg: bytes) -> None:
+        path = self.path(sha256)
+        try:
+            self._sweep()
+            if path.exists() and path.read_bytes() == jpeg:
+                return
+            incoming = self._folder / INCOMING / sha256
+            _write_synced(incoming, jpeg)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            incoming.rename(path)
+            for folder in (path.parent, self._folder):
+                _sync_folder(folder)
+        except OSError as broken:
+            raise StoreUnavailable(
+                f"照片存不下：{broken.strerror}", "照片没有存上。请通知维护人员检查磁盘"
+            ) from broken
+
+    def _sweep(self) -> None:
+        """What a crash left half-written was never promised to anyone."""
+        if not self._is_swept:
+            incoming = self._folder / INCOMING
+            incoming.mkdir(parents=True, exist_ok=True)
+            _sync_folder(self._folder.parent)
+            for left in incoming.iterdir():
+                left.unlink()
+            self._is_swept = True
+
+
+def _insert(row: tuple[str, int, int, str], db: sqlite3.Connection) -> None:
+    db.execute("INSERT INTO evidence VALUES (?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING", row)
+
+
+def check_jpeg(data: bytes) -> tuple[int, int]:
+    """Width and height of a whole JPEG, from its markers (ITU-T T.81 annex B); decodes nothing.
+
+    Raises: PhotoInvalid, if it is none, is cut off, or is larger than 2 MB or 4096 pixels.
+    """
+    if len(data) > SIZE_MAX:
+        raise PhotoInvalid(f"照片太大：{len(data) // 1024} KB，最多 {SIZE_MAX // 1024} KB")
+    if not data.startswith(SOI):
+        raise PhotoInvalid("这不是 JPEG 照片")
+    if not data.endswith(EOI):
+        raise PhotoInvalid("照片不完整，结尾缺失")
+    width, height = _size(data)
+    if not (0 < width <= SIDE_MAX and 0 < height <= SIDE_MAX):
+        raise PhotoInvalid(f"照片尺寸 {width}×{height} 不行，每边最多 {SIDE_MAX} 像素")
+    return width, height
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Walk the segments up to the first scan."""
+    size: tuple[int, int] | None = None
+    at = len(SOI)
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF or marker in ALONE:  # fill byte, or a marker without a segment
+            at += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4])
+        if marker in FRAMES and length >= 8 and at + 9 <= len(data):
+            size = int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        if marker == SOS and size is not None and at + 2 + length + len(EOI) < len(data):
+            return size
+        if length < 2 or marker == SOS:
+            break
+        at += 2 + length
+    raise PhotoInvalid("照片已损坏，看不出尺寸")
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
