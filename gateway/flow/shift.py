@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gateway.errors import NotFound, ShiftOpen, UnexpectedEvent
+from gateway.errors import GatewayError, NotFound, ShiftOpen, UnexpectedEvent
 from gateway.store import Store
 from gateway.units import Clock, beijing
 
@@ -164,10 +164,20 @@ class Shifts:
             )
 
         now_ms = self._clock.now_ms()
-        await self._store.write(work)
-        closed = await self.statement(shift_id)
-        await self.load(closed.shift.lane)
-        return closed
+        running = self._forget(shift_id)  # first: a vehicle read from now on asks the store anew
+        try:
+            await self._store.write(work)
+        except GatewayError:
+            if running:
+                self._open.setdefault(running.shift.lane, running)
+            raise
+        return await self.statement(shift_id)
+
+    def _forget(self, shift_id: int) -> _Running | None:
+        for lane, running in self._open.items():
+            if running.shift.id == shift_id:
+                return self._open.pop(lane)
+        return None
 
     async def statement(self, shift_id: int) -> Statement:
         """The shift, what it took and what of that is not at the centre. Raises: NotFound."""

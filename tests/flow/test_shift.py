@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -164,6 +165,19 @@ async def test_a_vehicle_that_is_not_settled_keeps_its_shift_open(
     with pytest.raises(UnexpectedEvent, match="1 辆车"):
         await shifts.close(shift.id)
     assert await shifts.current("X03") == shift
+    assert await shifts.ensure_open("X03", "1001") == shift.id
+    shown = shifts.shown("X03")
+    assert shown is not None
+    assert shown["id"] == shift.id
+
+
+async def test_a_vehicle_read_while_a_shift_closes_belongs_to_the_next_one(
+    shifts: Shifts,
+) -> None:
+    shift = await shifts.open("X03", "1001")
+    closed, read = await asyncio.gather(shifts.close(shift.id), shifts.ensure_open("X03", "1001"))
+    assert closed.shift.closed_at_ms is not None
+    assert read != shift.id
 
 
 async def test_a_shift_nobody_opened_is_not_found(shifts: Shifts) -> None:
