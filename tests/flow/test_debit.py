@@ -1,0 +1,389 @@
+"""The two-chip debit against twins: the vector, refusals, and a card pulled at every APDU."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.devices.etc_files import CardKind, decode_toll
+from gateway.devices.sim.card import SimUserCard
+from gateway.devices.sim.link import SimLink
+from gateway.devices.sim.psam import SimPsam
+from gateway.errors import (
+    CardAbsent,
+    CardMismatch,
+    CardRefused,
+    DeviceUnavailable,
+    NoAnswer,
+    OutcomeUnknown,
+)
+from gateway.flow.debit import Proved, Purse
+from gateway.flow.messages import DebitTicket
+from tests.rig.booth import AT, ENTRY, TOLL_HEX, Booth
+
+AMOUNT = 3610
+
+
+async def prepared(booth: Booth, amount_fen: int = AMOUNT) -> DebitTicket:
+    return await booth.purse.prepare(booth.card_id, amount_fen, TOLL_HEX, AT)
+
+
+@pytest.fixture(params=[False, True], ids=["t1", "t0"])
+def booth(request: pytest.FixtureRequest) -> Booth:
+    return Booth(is_t0=request.param)
+
+
+async def test_the_vector_of_the_domain_is_reproduced_byte_for_byte() -> None:
+    card = SimUserCard.issue(
+        card_kind=CardKind.CREDIT,
+        card_number="2045230000123456",
+        balance_fen=0xFFFFBD56,
+        card_seq=0x4C,
+    )
+    card.randoms = lambda length: bytes.fromhex("A1B2C3D4")
+    booth = Booth(card=card)
+
+    ticket = await prepared(booth)
+    done = await booth.purse.commit(ticket)
+
+    assert ticket == DebitTicket(
+        card_id="62012045230000123456",
+        card_seq=0x4C,
+        balance_before=0xFFFFBD56,
+        overdraft=0,
+        key_version=1,
+        algorithm=0,
+        terminal_no="0162000012AB",
+        terminal_seq=0x183713,
+        amount_fen=3610,
+        at="20201111103000",
+        mac1="832BD9E9",
+        toll_hex=TOLL_HEX,
+    )
+    assert done == ("E5383359", "verified")
+    assert card.balance == 4_294_946_620
+    assert card.ledger[0].mac2 == "87D05C35"
+
+
+async def test_a_debit_takes_the_money_once_and_writes_the_exit(booth: Booth) -> None:
+    tac, mac2 = await booth.purse.commit(await prepared(booth))
+
+    assert (booth.card.balance, booth.card.card_seq) == (10_000 - AMOUNT, 0x4D)
+    assert mac2 == "verified"
+    assert [debit.tac for debit in booth.card.ledger] == [tac]
+    assert booth.card.toll.hex().upper() == TOLL_HEX
+    assert decode_toll(booth.card.toll).status == 4
+
+
+async def test_prepare_moves_no_money_and_keeps_the_entry(booth: Booth) -> None:
+    before = booth.card.toll
+    await prepared(booth)
+    assert (booth.card.balance, booth.card.card_seq, booth.card.toll) == (10_000, 0x4C, before)
+    assert booth.card.ledger == []
+
+
+async def test_preparing_twice_is_harmless_and_the_second_ticket_counts(booth: Booth) -> None:
+    first = await prepared(booth)
+    second = await prepared(booth)
+    assert second.terminal_seq == first.terminal_seq + 1
+    with pytest.raises(DeviceUnavailable, match="没有扣款"):
+        await booth.purse.commit(first)
+    assert booth.card.balance == 10_000
+
+
+async def test_a_zero_fare_is_a_debit_too(booth: Booth) -> None:
+    tac, mac2 = await booth.purse.commit(await prepared(booth, 0))
+    assert (booth.card.balance, booth.card.card_seq, mac2) == (10_000, 0x4D, "verified")
+    assert len(tac) == 8
+
+
+async def test_a_card_of_another_province_gets_its_own_key_factor() -> None:
+    card = SimUserCard.issue(issuer="C9BDB6AB37010001", network="3701", entry=ENTRY)
+    booth = Booth(card=card)
+    _, mac2 = await booth.purse.commit(await prepared(booth))
+    assert (mac2, card.balance) == ("verified", 10_000 - AMOUNT)
+
+
+async def test_another_card_is_not_even_initialised(booth: Booth) -> None:
+    with pytest.raises(CardMismatch, match="不是本笔的卡"):
+        await booth.purse.prepare("62019999999999999999", AMOUNT, TOLL_HEX, AT)
+    assert booth.card_link.sent <= 4  # SELECT and READ BINARY, as T=0 counts them
+    assert booth.psam.terminal_seq == 0x183712
+
+
+async def test_too_little_money_is_refused_before_any_money_moves(booth: Booth) -> None:
+    with pytest.raises(CardRefused, match="金额不足") as refused:
+        await prepared(booth, 10_001)
+    assert refused.value.sw == 0x9401
+    assert booth.card.ledger == []
+
+
+async def test_a_purse_is_emptied_to_the_last_fen(booth: Booth) -> None:
+    await booth.purse.commit(await prepared(booth, 10_000))
+    assert booth.card.balance == 0
+
+
+async def test_a_ticket_is_committed_once(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    await booth.purse.commit(ticket)
+    with pytest.raises(DeviceUnavailable, match="没有发给卡片"):
+        await booth.purse.commit(ticket)
+    assert len(booth.card.ledger) == 1
+
+
+async def test_a_wrong_mac1_is_refused_by_the_card(booth: Booth) -> None:
+    ticket = replace(await prepared(booth), mac1="00000000")
+    booth.purse._open = ticket
+    with pytest.raises(CardRefused, match="MAC 不对"):
+        await booth.purse.commit(ticket)
+    assert booth.card.ledger == []
+
+
+async def test_reading_the_card_between_prepare_and_commit_costs_the_purchase(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    await booth.etc_card.read()
+    with pytest.raises(CardRefused, match="步骤不对"):
+        await booth.purse.commit(ticket)
+    assert booth.card.balance == 10_000
+
+
+async def test_a_card_pulled_before_commit_certainly_kept_its_money(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    booth.card_link.remove()
+    booth.card_link.insert(booth.card)
+    with pytest.raises(DeviceUnavailable) as fault:
+        await booth.purse.commit(ticket)
+    assert not isinstance(fault.value, NoAnswer)
+    assert booth.card.ledger == []
+
+
+async def test_a_psam_that_finds_mac2_wrong_does_not_undo_the_debit(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    booth.psam_link.arm("refuse:9302")
+    assert (await booth.purse.commit(ticket))[1] == "refused"
+    assert len(booth.card.ledger) == 1
+
+
+@pytest.mark.parametrize("fault", ["mute", "gone", "pulled_before", "pulled_after", "refuse:6985"])
+async def test_a_psam_that_cannot_check_does_not_undo_the_debit(booth: Booth, fault: str) -> None:
+    ticket = await prepared(booth)
+    booth.psam_link.arm(fault)
+    tac, mac2 = await booth.purse.commit(ticket)
+    assert (mac2, booth.card.ledger[0].tac) == ("unchecked", tac)
+
+
+@pytest.mark.parametrize("sw", ["6581", "6F00", "6300", "6281"])
+async def test_an_ambiguous_answer_to_the_debit_is_unknown_and_can_be_proved(sw: str) -> None:
+    booth = Booth()
+    ticket = await prepared(booth)
+    booth.card_link.arm(f"refuse:{sw}")
+    with pytest.raises(OutcomeUnknown, match=sw):
+        await booth.purse.commit(ticket)
+    assert await booth.purse.prove(ticket) == Proved(happened=False, tac=None)
+
+
+# ---- proof ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_number_after", [True, False])
+@pytest.mark.parametrize("amount_fen", [AMOUNT, 0])
+async def test_lost_answer_is_proved_not_paid_twice(
+    booth: Booth, is_number_after: bool, amount_fen: int
+) -> None:
+    booth.card.is_number_after = is_number_after
+    await booth.purse.commit(await prepared(booth, 100))  # its proof must not be mistaken for ours
+    ticket = await prepared(booth, amount_fen)
+    booth.card_link.arm("pulled_after")
+    with pytest.raises(OutcomeUnknown):
+        await booth.purse.commit(ticket)
+    booth.card_link.insert(booth.card)
+
+    proved = await booth.purse.prove(ticket)
+
+    assert proved == Proved(happened=True, tac=booth.card.ledger[-1].tac)
+    assert len(booth.card.ledger) == 2
+
+
+@pytest.mark.parametrize("is_number_after", [True, False])
+async def test_lost_command_is_proved_not_to_have_happened(
+    booth: Booth, is_number_after: bool
+) -> None:
+    booth.card.is_number_after = is_number_after
+    await booth.purse.commit(await prepared(booth))  # its proof must not be mistaken for ours
+    ticket = await prepared(booth)
+    booth.card_link.arm("pulled_before")
+    with pytest.raises(OutcomeUnknown):
+        await booth.purse.commit(ticket)
+    booth.card_link.insert(booth.card)
+
+    assert await booth.purse.prove(ticket) == Proved(happened=False, tac=None)
+    assert len(booth.card.ledger) == 1
+
+
+async def test_proving_twice_gives_the_same_and_moves_nothing(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    await booth.purse.commit(ticket)
+    first = await booth.purse.prove(ticket)
+    assert first == await booth.purse.prove(ticket)
+    assert (booth.card.balance, booth.card.card_seq) == (10_000 - AMOUNT, 0x4D)
+
+
+async def test_a_new_process_can_prove_what_the_old_one_left_open(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    await booth.purse.commit(ticket)
+    after_restart = Purse(booth.etc_card, booth.psam_words)
+    assert (await after_restart.prove(ticket)).happened
+
+
+async def test_the_order_of_the_proof_is_the_card_familys(booth: Booth) -> None:
+    booth.card.is_tac_first = booth.etc_card._is_tac_first = False
+    ticket = await prepared(booth)
+    await booth.purse.commit(ticket)
+    assert (await booth.purse.prove(ticket)).tac == booth.card.ledger[0].tac
+
+
+async def test_a_debit_without_a_proof_left_is_proved_by_the_counter_alone(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    await booth.purse.commit(ticket)
+    booth.card.ledger.clear()
+    assert await booth.purse.prove(ticket) == Proved(happened=True, tac=None)
+
+
+async def test_another_card_is_no_answer(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    booth.card_link.insert(SimUserCard.issue(card_number="2045220000999999", card_seq=0x4D))
+    with pytest.raises(CardMismatch):
+        await booth.purse.prove(ticket)
+
+
+async def test_no_card_is_no_answer(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    booth.card_link.remove()
+    with pytest.raises(CardAbsent):
+        await booth.purse.prove(ticket)
+
+
+@pytest.mark.parametrize("card_seq", [0, 0x4B, 0x4E, 0x1000])
+async def test_a_counter_from_elsewhere_is_said_as_seen(booth: Booth, card_seq: int) -> None:
+    ticket = await prepared(booth)
+    booth.card.card_seq = card_seq
+    with pytest.raises(OutcomeUnknown, match=rf"序号 {card_seq}、余额 10000 分.*扣款前是 76"):
+        await booth.purse.prove(ticket)
+
+
+async def test_a_balance_that_contradicts_the_counter_is_left_to_people(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    await booth.purse.commit(await prepared(booth, 500))  # somebody else's debit, so to say
+    with pytest.raises(OutcomeUnknown, match="余额 9500 分"):
+        await booth.purse.prove(ticket)
+
+
+async def test_a_card_that_refuses_to_be_asked_decides_nothing(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    booth.card_link.arm("refuse:9303", after=4 if booth.is_t0 else 3)  # INITIALIZE
+    with pytest.raises(OutcomeUnknown, match="不能断定是否已扣"):
+        await booth.purse.prove(ticket)
+
+
+async def test_prove_never_sends_a_debit(booth: Booth, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticket = await prepared(booth)
+    await booth.purse.commit(ticket)
+    seen: list[bytes] = []
+    answer = booth.card.answer
+    monkeypatch.setattr(booth.card, "answer", lambda c: (seen.append(c), answer(c))[1])
+    await booth.purse.prove(ticket)
+    assert [command[1] for command in seen if command[1] != 0xC0] == [0xA4, 0xB0, 0x50, 0x5A]
+
+
+# ---- the card pulled at every APDU ------------------------------------------------------------
+
+PULLS = ["pulled_before", "pulled_after", "mute"]
+
+
+async def attempt(booth: Booth) -> tuple[DebitTicket | None, bool]:
+    """prepare and commit; the ticket if there is one, and whether it must be proved."""
+    ticket = None
+    try:
+        ticket = await prepared(booth)
+        await booth.purse.commit(ticket)
+    except OutcomeUnknown:
+        return ticket, True
+    except (DeviceUnavailable, CardRefused):
+        return None, False
+    return ticket, False
+
+
+async def settle(booth: Booth, ticket: DebitTicket | None, is_unknown: bool) -> None:
+    """What the lane would do: prove the unknown, then start again if nothing was taken."""
+    booth.card_link.disarm()
+    booth.card_link.insert(booth.card)
+    if is_unknown:
+        assert ticket is not None
+        proved = await booth.purse.prove(ticket)
+        assert proved.happened == (len(booth.card.ledger) == 1)
+        ticket = ticket if proved.happened else None
+        if proved.happened:
+            assert proved.tac == booth.card.ledger[0].tac
+    if ticket is None:
+        assert booth.card.ledger == []
+        await booth.purse.commit(await prepared(booth))
+
+
+async def apdus_of_a_debit(is_t0: bool, link: str) -> int:
+    booth = Booth(is_t0=is_t0)
+    assert await attempt(booth) != (None, False)
+    sim: SimLink = getattr(booth, link)
+    return sim.sent
+
+
+@pytest.mark.parametrize("fault", PULLS)
+@pytest.mark.parametrize("is_t0", [False, True], ids=["t1", "t0"])
+async def test_a_card_pulled_at_any_apdu_pays_exactly_once(is_t0: bool, fault: str) -> None:
+    count = await apdus_of_a_debit(is_t0, "card_link")
+    assert count == (8 if is_t0 else 5)
+    unknown = 0
+    for number in range(1, count + 1):
+        booth = Booth(is_t0=is_t0)
+        booth.card_link.arm(fault, after=number)
+        ticket, is_unknown = await attempt(booth)
+        unknown += is_unknown
+        await settle(booth, ticket, is_unknown)
+        assert booth.card.balance == 10_000 - AMOUNT, number
+        assert booth.card.toll.hex().upper() == TOLL_HEX
+    assert unknown == (2 if is_t0 else 1)  # DEBIT, and its GET RESPONSE on T=0
+
+
+@pytest.mark.parametrize("fault", PULLS)
+async def test_a_psam_lost_at_any_apdu_pays_exactly_once(fault: str) -> None:
+    for number in range(1, await apdus_of_a_debit(False, "psam_link") + 1):
+        booth = Booth()
+        booth.psam_link.arm(fault, after=number)
+        ticket, is_unknown = await attempt(booth)
+        assert not is_unknown
+        booth.psam_link.disarm()
+        booth.psam_link.insert(booth.psam)
+        await settle(booth, ticket, is_unknown)
+        assert booth.card.balance == 10_000 - AMOUNT, number
+
+
+@pytest.mark.parametrize("fault", PULLS)
+async def test_a_card_pulled_again_while_proving_is_proved_later(fault: str) -> None:
+    for number in range(1, 5):
+        booth = Booth()
+        ticket = await prepared(booth)
+        booth.card_link.arm("pulled_after")
+        with pytest.raises(OutcomeUnknown):
+            await booth.purse.commit(ticket)
+        booth.card_link.insert(booth.card)
+        booth.card_link.arm(fault, after=number)
+        with pytest.raises((DeviceUnavailable, OutcomeUnknown)):
+            await booth.purse.prove(ticket)
+        booth.card_link.insert(booth.card)
+        assert await booth.purse.prove(ticket) == Proved(True, booth.card.ledger[0].tac)
+        assert len(booth.card.ledger) == 1
+
+
+async def test_two_terminals_never_share_a_trade_number() -> None:
+    psam = SimPsam.issue(terminal_seq=7)
+    booth = Booth(psam=psam)
+    seqs = [(await prepared(booth)).terminal_seq for _ in range(3)]
+    assert seqs == [8, 9, 10]
