@@ -1,1 +1,1 @@
-"""Everything between this box and the provincial centre. May not import the flow: they meet in the store."""
+"""Everything between this box and the centre. May not import the flow: they meet in the store."""

@@ -1,0 +1,344 @@
+"""The centre over HTTP: one call, one answer or one fault. Keeps no queue and retries nothing.
+
+Whatever is not the answer the contract names (a page of a captive portal, a redirect, half a
+document, any status it does not know) means "try later": CenterUnavailable (interfaces.md §7.7).
+"""
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Self, TypeVar
+
+import aiohttp
+from aiohttp import hdrs
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from gateway.errors import CenterUnavailable, FareUnknown
+from gateway.records import FareAnswer, FareRequest
+from gateway.units import Clock
+
+TIMEOUT_S = 30.0
+FARE_TIMEOUT_S = 1.0
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+PACKAGE_BYTES_MAX = 256 * 1024 * 1024
+RETRY_AFTER_S_MAX = 300.0
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class NotAVerdict(CenterUnavailable):
+    """Somebody answered, but not with verdicts: perhaps not the centre, perhaps this very batch."""
+
+    code = "center.not_a_verdict"
+
+
+class Line(NamedTuple):
+    """One NDJSON line to be sent: a frozen record, or the stub of a refused one."""
+
+    seq: int
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the centre said of one line; nothing said is `retry`."""
+
+    seq: int
+    id: str
+    verdict: Literal["accepted", "duplicate", "retry", "refused"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """One verdict per line sent, in the order sent."""
+
+    verdicts: tuple[Verdict, ...]
+    high_water: int | None
+    """The centre holds everything up to here; None if it did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """How much of a photo the centre holds."""
+
+    is_complete: bool
+    offset: int
+    hash_differs: bool = False
+
+
+class _Loose(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Saying(_Loose):
+    """One verdict as it comes; unknown words are read as `retry`."""
+
+    seq: int
+    id: str
+    verdict: str
+    reason: str = ""
+
+    def read(self) -> Verdict:
+        match self.verdict:
+            case "accepted" | "duplicate" | "refused" as word:
+                return Verdict(self.seq, self.id, word, self.reason)
+            case _:
+                return Verdict(self.seq, self.id, "retry", self.reason)
+
+
+class _Answer(_Loose):
+    verdicts: list[Any]
+    high_water: int | None = None
+
+
+class HeartbeatAnswer(_Loose):
+    high_water: int | None = None
+    at_ms: int | None = None
+    """The centre's clock, if it tells."""
+
+
+class ManifestEntry(_Loose):
+    name: str
+    version: str
+    sha256: str
+    size: int
+    effective_from: str
+    signature: str = ""
+    """Ed25519 over the package's bytes, hex."""
+
+
+class _Manifest(_Loose):
+    packages: list[ManifestEntry]
+
+
+class Manifest(NamedTuple):
+    etag: str
+    entries: list[ManifestEntry]
+
+
+_SAYING = TypeAdapter(Saying)
+
+
+def pick_verdicts(lines: Sequence[Line], sayings: Sequence[Any]) -> tuple[Verdict, ...]:
+    """Match sayings to lines by seq and id. A missing, foreign or malformed one is `retry`."""
+    said: dict[tuple[int, str], Verdict] = {}
+    for saying in sayings:
+        try:
+            verdict = _SAYING.validate_python(saying).read()
+        except ValidationError:
+            continue
+        said[verdict.seq, verdict.id] = verdict
+    return tuple(said.get(line[:2]) or Verdict(line.seq, line.id, "retry") for line in lines)
+
+
+class CenterClient:
+    """Every method raises CenterUnavailable when there is no proper answer; repeating is safe.
+
+    `is_online` tells how the last submission or heartbeat ended.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        clock: Clock,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        fare_timeout_s: float = FARE_TIMEOUT_S,
+        tls: Any = None,
+    ) -> None:
+        """`tls`: an ssl.SSLContext for a centre that wants mTLS, else None."""
+        self._url, self._clock = url.rstrip("/"), clock
+        self._headers = {hdrs.AUTHORIZATION: f"Bearer {token}"} if token else {}
+        self._timeout_s, self._fare_timeout_s = min(timeout_s, TIMEOUT_S), fare_timeout_s
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+        self.is_online = False
+        self.answered_ms: int | None = None
+        """Monotonic time of the last proper answer."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def submit(self, lane: str, lines: Sequence[Line]) -> Verdicts:
+        """POST /v1/records: NDJSON, gzip, Content-Digest over the wire bytes (RFC 9530)."""
+        body = gzip.compress("".join(f"{line.text}\n" for line in lines).encode(), 6, mtime=0)
+        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        headers: dict[str, str] = {
+            hdrs.CONTENT_TYPE: "application/x-ndjson",
+            hdrs.CONTENT_ENCODING: "gzip",
+            "Content-Digest": f"sha-256=:{digest}:",
+            "Lane": lane,
+            "First-Seq": str(min(line.seq for line in lines)),
+            "Last-Seq": str(max(line.seq for line in lines)),
+        }
+        answer = await self._json(_Answer, "POST", "/v1/records", data=body, headers=headers)
+        return Verdicts(pick_verdicts(lines, answer.verdicts), answer.high_water)
+
+    async def heartbeat(self, body: BaseModel) -> HeartbeatAnswer:
+        """POST /v1/heartbeat; the answer carries the lane's high water."""
+        wire = body.model_dump(mode="json", by_alias=True)
+        return await self._json(HeartbeatAnswer, "POST", "/v1/heartbeat", json=wire)
+
+    async def fare(self, question: FareRequest) -> FareAnswer:
+        """POST /v1/fares, deadline 1 s by default.
+
+        Raises: FareUnknown, if the service says there is none (its code in `reason`).
+        """
+        wire = question.model_dump(mode="json", by_alias=True)
+        status, raw, _ = await self._send(
+            "POST", "/v1/fares", timeout_s=self._fare_timeout_s, json=wire
+        )
+        if status in (404, 422):
+            raise _no_fare(status, raw)
+        if status != 200:
+            raise NotAVerdict(f"在线计费服务回答 {status}")
+        return _read(FareAnswer, raw)
+
+    async def manifest(self, etag: str = "") -> Manifest | None:
+        """GET /v1/parameters; None if nothing changed since `etag`."""
+        headers: dict[str, str] = {hdrs.IF_NONE_MATCH: etag} if etag else {}
+        status, raw, answer = await self._send("GET", "/v1/parameters", headers=headers)
+        if status == 304:
+            return None
+        _expect(status, 200)
+        return Manifest(answer.get(hdrs.ETAG, ""), _read(_Manifest, raw).packages)
+
+    async def package(self, name: str, version: str) -> bytes:
+        """GET /v1/parameters/{name}/{version}: bytes as published, not yet checked."""
+        path = f"/v1/parameters/{name}/{version}"
+        status, raw, _ = await self._send("GET", path, bytes_max=PACKAGE_BYTES_MAX)
+        _expect(status, 200)
+        return raw
+
+    async def photo_offset(self, sha256: str) -> Offset:
+        """HEAD /v1/evidence: what the centre holds of this photo."""
+        status, _, headers = await self._send("HEAD", f"/v1/evidence/{sha256}")
+        if status == 404:
+            return Offset(False, _number(headers.get("Upload-Offset", "0")))
+        _expect(status, 200)
+        return Offset(True, 0)
+
+    async def send_photo(self, sha256: str, first: int, piece: bytes, size: int) -> Offset:
+        """PUT one piece at `first`. The answer tells where to go on, also after a repeat that
+        the HTTP client made on its own (interfaces.md §7.8)."""
+        headers: dict[str, str] = {
+            hdrs.CONTENT_RANGE: f"bytes {first}-{first + len(piece) - 1}/{size}",
+            hdrs.CONTENT_TYPE: "image/jpeg",
+        }
+        path = f"/v1/evidence/{sha256}"
+        status, _, answer = await self._send("PUT", path, data=piece, headers=headers)
+        match status:
+            case 201:
+                return Offset(True, size)
+            case 202 | 409:
+                return Offset(False, _number(answer.get("Upload-Offset", "")))
+            case 422:
+                return Offset(False, 0, hash_differs=True)
+            case _:
+                raise NotAVerdict(f"中心对图片的回答是 {status}")
+
+    async def _json(self, model: type[Model], method: str, path: str, **body: Any) -> Model:
+        """For the two exchanges that decide whether the lane is online."""
+        try:
+            status, raw, _ = await self._send(method, path, **body)
+            _expect(status, 200)
+            answer = _read(model, raw)
+        except CenterUnavailable:
+            self.is_online = False
+            raise
+        self.is_online, self.answered_ms = True, self._clock.monotonic_ms()
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout_s: float | None = None,
+        bytes_max: int = ANSWER_BYTES_MAX,
+        headers: Mapping[str, str] | None = None,
+        **body: Any,
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """Status, body and headers of any answer. Raises CenterUnavailable for none, and for
+        429 and 503, with the pause the centre asks for."""
+        limit = aiohttp.ClientTimeout(total=timeout_s or self._timeout_s, sock_connect=10)
+        try:
+            async with self._http().request(
+                method,
+                self._url + path,
+                headers=headers,
+                timeout=limit,
+                allow_redirects=False,
+                **body,
+            ) as answer:
+                raw = await _bounded(answer, bytes_max)
+        except TimeoutError as late:
+            raise CenterUnavailable("中心没有按时回答") from late
+        except (aiohttp.ClientError, OSError, ValueError) as broken:
+            raise CenterUnavailable(f"连不上中心：{type(broken).__name__}") from broken
+        if answer.status in (429, 503):
+            pause_s = _pause_s(answer.headers.get(hdrs.RETRY_AFTER, ""))
+            raise CenterUnavailable("中心忙，请求稍后再试", pause_s)
+        return answer.status, raw, answer.headers
+
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=8, ssl=self._tls or True)
+            self._session = aiohttp.ClientSession(
+                connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._session
+
+
+def _expect(status: int, wanted: int) -> None:
+    if status != wanted:
+        raise NotAVerdict(f"中心回答 {status}，稍后再试")
+
+
+async def _bounded(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+    parts, size = [], 0
+    async for part in answer.content.iter_chunked(64 * 1024):
+        parts.append(part)
+        size += len(part)
+        if size > bytes_max:
+            raise ValueError(f"answer is longer than {bytes_max} bytes")
+    return b"".join(parts)
+
+
+def _read(model: type[Model], raw: bytes) -> Model:
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as bad:
+        raise NotAVerdict("中心的回答看不懂，稍后再试") from bad
+
+
+def _no_fare(status: int, raw: bytes) -> FareUnknown:
+    """The service answered that it cannot price this way; its code is for the journal."""
+    try:
+        said = TypeAdapter(dict[str, Any]).validate_json(raw)
+    except ValidationError:
+        raise NotAVerdict(f"在线计费服务回答 {status}") from None
+    return FareUnknown(str(said.get("code", status)), f"在线计费没有结果：{said.get('detail', '')}")
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise NotAVerdict("中心没有说明图片收到多少")
+    return int(text)
+
+
+def _pause_s(retry_after: str) -> float | None:
+    """Seconds only; a date is not worth trusting our clock for."""
+    return min(float(retry_after), RETRY_AFTER_S_MAX) if retry_after.isdecimal() else None

@@ -1,0 +1,155 @@
+"""The one ledger of push and pull: what became of each record. All SQL on `delivery` is here.
+
+No row = still owed. A refused record is owed its stub until the centre holds that. A fate only
+moves up (owed → refused → delivered), with one exception: when the centre itself says that it
+lacks what it once acknowledged (restored from an old copy), that is owed again.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from gateway.store import Store
+from gateway.sync.center import Line, Verdict
+
+PUSH = "push"
+PARKED_SHOWN = 100
+
+OWED = """
+SELECT r.seq, r.id, r.line, d.verdict, d.reason
+FROM record r LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
+WHERE r.lane = ?1 AND r.seq > ?2
+  AND (d.seq IS NULL OR (d.verdict = 'refused' AND d.stub_sent = 0))
+ORDER BY r.seq LIMIT ?3
+"""
+FLOOR = """
+SELECT coalesce(
+  (SELECT r.seq - 1
+   FROM record r LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
+   WHERE r.lane = ?1 AND r.seq > ?2
+     AND (d.seq IS NULL OR (d.verdict = 'refused' AND d.stub_sent = 0))
+   ORDER BY r.seq LIMIT 1),
+  (SELECT max(seq) FROM record WHERE lane = ?1),
+  0) AS floor
+"""
+DEBT = """
+SELECT count(*) AS unsent, min(r.saved_ms) AS oldest_ms,
+  (SELECT count(*) FROM delivery WHERE lane = ?1 AND verdict = 'refused') AS parked
+FROM record r LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
+WHERE r.lane = ?1 AND r.seq > ?2 AND d.seq IS NULL
+"""
+PARKED = """
+SELECT d.lane, d.seq, r.id, d.reason, d.at_ms
+FROM delivery d JOIN record r ON r.lane = d.lane AND r.seq = d.seq
+WHERE d.lane = ? AND d.verdict = 'refused' ORDER BY d.seq LIMIT ?
+"""
+MARK = """
+INSERT INTO delivery (lane, seq, verdict, reason, via, at_ms) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (lane, seq) DO UPDATE SET verdict = excluded.verdict, reason = excluded.reason,
+  via = excluded.via, at_ms = excluded.at_ms
+WHERE delivery.verdict = 'refused' AND excluded.verdict <> 'refused'
+"""
+MARK_STUB = """
+UPDATE delivery SET stub_sent = 1 WHERE lane = ? AND seq = ? AND verdict = 'refused'
+"""
+
+
+class Owed(NamedTuple):
+    """A line the centre must get: the frozen record, or its stub once it was refused."""
+
+    line: Line
+    is_stub: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """What one lane still owes."""
+
+    unsent: int = 0
+    oldest_ms: int | None = None
+    """Wall time at which the oldest unsent record was saved."""
+    parked: int = 0
+
+
+class Ledger:
+    """Reads and writes of `delivery`, for the outbox and for pull."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def owed(self, lane: str, after: int, limit: int) -> list[Owed]:
+        """The oldest owed lines with seq > `after`."""
+        return [_owed(row) for row in await self._store.rows(OWED, lane, after, limit)]
+
+    async def floor(self, lane: str, after: int = 0) -> int:
+        """Everything up to here is settled; searched from `after`, known to be settled."""
+        rows = await self._store.rows(FLOOR, lane, after)
+        return int(rows[0]["floor"])
+
+    async def debt(self, lane: str, floor: int) -> Debt:
+        """Parked records are not backlog (interfaces.md §7.13)."""
+        return Debt(**dict((await self._store.rows(DEBT, lane, floor))[0]))
+
+    async def parked(self, lane: str, limit: int = PARKED_SHOWN) -> list[dict[str, Any]]:
+        """Refused records, oldest first: `{lane, seq, id, reason, at_ms}`."""
+        return [dict(row) for row in await self._store.rows(PARKED, lane, limit)]
+
+    async def settle(
+        self, lane: str, sent: Sequence[Owed], verdicts: Sequence[Verdict], via: str, at_ms: int
+    ) -> int:
+        """Store what was said, in one transaction. Returns how many records it refused anew."""
+        stubs = {owed.line.seq for owed in sent if owed.is_stub}
+        whole = [verdict for verdict in verdicts if verdict.seq not in stubs]
+        held = [v.seq for v in verdicts if v.seq in stubs and _is_held(v)]
+
+        def work(db: sqlite3.Connection) -> int:
+            db.executemany(MARK_STUB, [(lane, seq) for seq in held])
+            return sum(mark(db, lane, verdict, via, at_ms) for verdict in whole)
+
+        return await self._store.write(work)
+
+    async def owe_again(self, lane: str, high_water: int) -> int:
+        """The centre holds nothing above `high_water`, says it. Returns how many it has lost."""
+        return await self._store.write(lambda db: _owe_again(db, lane, high_water))
+
+
+def mark(db: sqlite3.Connection, lane: str, verdict: Verdict, via: str, at_ms: int) -> bool:
+    """One record's fate; `retry` leaves no trace. True if it is parked now and was not before."""
+    if verdict.verdict == "retry":
+        return False
+    row = (lane, verdict.seq, verdict.verdict, verdict.reason or None, via, at_ms)
+    changed = db.execute(MARK, row).rowcount
+    return verdict.verdict == "refused" and changed > 0
+
+
+def _owe_again(db: sqlite3.Connection, lane: str, high_water: int) -> int:
+    """Only what this centre acknowledged by push can be doubted by its own word; a consumer that
+    pulled answers for itself."""
+    next_one = db.execute(
+        "SELECT verdict, stub_sent, via FROM delivery WHERE lane = ? AND seq = ?",
+        (lane, high_water + 1),
+    ).fetchone()
+    is_settled = next_one is not None and (next_one[0] != "refused" or bool(next_one[1]))
+    if not is_settled or next_one[2] != PUSH:
+        return 0
+    above = (lane, high_water, PUSH)
+    lost = db.execute(
+        "DELETE FROM delivery WHERE lane = ? AND seq > ? AND via = ? AND verdict <> 'refused'",
+        above,
+    ).rowcount
+    again = "UPDATE delivery SET stub_sent = 0 WHERE lane = ? AND seq > ? AND via = ?"
+    return lost + db.execute(again, above).rowcount
+
+
+def _is_held(verdict: Verdict) -> bool:
+    return verdict.verdict in ("accepted", "duplicate")
+
+
+def _owed(row: Any) -> Owed:
+    if row["verdict"] is None:
+        return Owed(Line(row["seq"], row["id"], row["line"]), False)
+    reason = row["reason"] or "未说明原因"
+    stub = {"seq": row["seq"], "id": row["id"], "stub": True, "refused": reason}
+    return Owed(Line(row["seq"], row["id"], json.dumps(stub, ensure_ascii=False)), True)
