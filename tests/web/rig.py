@@ -217,6 +217,8 @@ def hold_against(
         assert response.status == 405, (method, path)
         return
     declared = operation["responses"]
+    if "default" in declared:  # a route of a plain table: listed, without shapes
+        return
     assert str(response.status) in declared, f"{method} {path} answered {response.status}"
     content = declared[str(response.status)].get("content", {})
     if isinstance(response, web.Response) and "application/json" in content:
