@@ -31,6 +31,7 @@ from gateway.web.pairing import COOKIE, LAN, PAIRINGS, Lan, lan_guard
 CHROMIUM = Path("/usr/bin/chromium")
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 NONCE = "n" * 22
+PAGE = "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><p>车道页面"
 
 
 async def whoami(request: web.Request) -> web.Response:
@@ -47,10 +48,7 @@ async def live(request: web.Request) -> web.WebSocketResponse:
 
 
 async def home(_: web.Request) -> web.Response:
-    return web.Response(
-        text="<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>车道</title>车道页面",
-        content_type="text/html",
-    )
+    return web.Response(text="served")
 
 
 @dataclass
@@ -129,9 +127,7 @@ async def box(tmp_path: Path) -> AsyncIterator[Box]:
             shelf=None,  # type: ignore[arg-type]
         )
         (tmp_path / "page").mkdir()
-        (tmp_path / "page" / "index.html").write_text(
-            "<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>车道</title>车道页面"
-        )
+        (tmp_path / "page" / "index.html").write_text(PAGE)
         identity = prepare(tmp_path / "tls", ["127.0.0.1"], datetime.now(UTC))
         pairings = Pairings(store, clock, identity.ca_sha256)
 
