@@ -7,6 +7,7 @@ uncertain (domain.md §12) live in `policy`, not in code.
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -64,11 +65,12 @@ class MinimumFares(Table):
     exit_hex: str
     rows: tuple[MinimumFare, ...]
 
+    @cached_property
+    def _by_key(self) -> Mapping[tuple[str, int], MinimumFare]:
+        return {(row.entry_hex, row.vehicle_type): row for row in self.rows}
+
     def find(self, entry_hex: str, vehicle_type: int) -> MinimumFare | None:
-        for row in self.rows:
-            if row.entry_hex == entry_hex and row.vehicle_type == vehicle_type:
-                return row
-        return None
+        return self._by_key.get((entry_hex, vehicle_type))
 
 
 class AxleLimit(Table):
@@ -126,8 +128,12 @@ class Listed(Table):
 class StatusList(Table):
     rows: tuple[Listed, ...]
 
+    @cached_property
+    def _by_number(self) -> Mapping[str, Listed]:
+        return {row.number: row for row in self.rows}
+
     def find(self, number: str) -> Listed | None:
-        return next((row for row in self.rows if row.number == number), None)
+        return self._by_number.get(number)
 
 
 class Operator(Table):
@@ -189,10 +195,16 @@ class Package(BaseModel):
 
     def table(self) -> Table:
         """Raises: ParameterInvalid, naming table, version and the first fault."""
+        return self._table
+
+    @cached_property
+    def _table(self) -> Table:
         try:
             return TABLES[self.name].model_validate(self.body)
         except (KeyError, ValidationError) as bad:
-            raise ParameterInvalid(f"参数 {self.name} 版本 {self.version} 不能用：{_first(bad)}") from bad
+            raise ParameterInvalid(
+                f"参数 {self.name} 版本 {self.version} 不能用：{_first(bad)}"
+            ) from bad
 
 
 def read_package(raw: bytes) -> Package:
@@ -232,7 +244,7 @@ class Parameters(BaseModel):
         return cls(
             versions={name: packages[name].version for name in TABLES},
             effective_from_ms={name: packages[name].effective_from_ms for name in TABLES},
-            **{name: packages[name].table() for name in TABLES},  # type: ignore[arg-type]
+            **{name: packages[name].table() for name in TABLES},
         )
 
 

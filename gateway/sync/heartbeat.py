@@ -1,0 +1,127 @@
+"""One line every half minute: I live, this is how, and what do you hold of mine?
+
+The answer's high water is how an idle lane learns that the centre was restored (§7.4).
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.errors import CenterUnavailable, StoreUnavailable
+from gateway.sync.center import CenterClient
+from gateway.sync.outbox import Outbox
+from gateway.units import Clock, iso
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 30.0
+
+
+class Backlog(BaseModel):
+    """What the lane owes."""
+
+    count: int = Field(ge=0)
+    oldest_age_s: int | None
+    parked: int = Field(ge=0)
+
+
+class Box(BaseModel):
+    """What only the composition root knows; every part may be left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    versions: Mapping[str, str] = {}
+    """`lane_gateway`, and each parameter table's version."""
+    disk_free_bytes: int | None = None
+    devices: Mapping[str, str] = {}
+    """Device → ok, degraded, missing."""
+    certificate_days_left: int | None = None
+
+
+class Heartbeat(BaseModel):
+    """POST {centre}/v1/heartbeat, one a lane. Times in wall ms, ages in s, offsets in ms."""
+
+    lane: str
+    at: str
+    at_ms: int
+    boot_id: str
+    backlog: Backlog
+    clock_offset_ms: int | None
+    """Centre's clock minus ours, as of the last answer."""
+    versions: Mapping[str, str]
+    disk_free_bytes: int | None
+    devices: Mapping[str, str]
+    certificate_days_left: int | None
+
+
+EXAMPLE: dict[str, Any] = {
+    "lane": "X03",
+    "at": "2025-11-21T08:00:00+08:00",
+    "at_ms": 1763683200000,
+    "boot_id": "0f0e0d0c-0000-4000-8000-000000000000",
+    "backlog": {"count": 2, "oldest_age_s": 41, "parked": 0},
+    "clock_offset_ms": -120,
+    "versions": {"lane_gateway": "0.1.0", "minimum_fares": "20251118001"},
+    "disk_free_bytes": 51539607552,
+    "devices": {"reader": "ok", "psam": "ok", "scale": "degraded"},
+    "certificate_days_left": 211,
+}
+"""What a centre receives; `{"lane": "X03", "high_water": 1042, "at_ms": …}` is the answer."""
+
+
+class Heartbeats:
+    """Sends them, and hands the answers to the outbox."""
+
+    name = "heartbeat"
+
+    def __init__(
+        self,
+        client: CenterClient,
+        outbox: Outbox,
+        lanes: Sequence[str],
+        clock: Clock,
+        box: Callable[[str], Box] = lambda _: Box(),
+        *,
+        every_s: float = EVERY_S,
+    ) -> None:
+        """`box(lane)` is asked anew for each heartbeat, and must not wait."""
+        self._client, self._outbox, self._lanes = client, outbox, tuple(lanes)
+        self._clock, self._box, self._every_s = clock, box, every_s
+        self.clock_offset_ms: int | None = None
+
+    async def run(self) -> None:
+        while True:
+            for lane in self._lanes:
+                try:
+                    await self.beat(lane)
+                except (CenterUnavailable, StoreUnavailable) as no:
+                    log.info("no heartbeat", extra={"lane": lane, "reason": no.detail})
+            await self._clock.sleep(self._every_s)
+
+    async def beat(self, lane: str) -> None:
+        """One heartbeat. Raises: CenterUnavailable."""
+        marks, was_online = self._outbox.marks(lane), self._client.is_online
+        left_ms = self._clock.now_ms()
+        answer = await self._client.heartbeat(self._compose(lane, left_ms))
+        back_ms = self._clock.now_ms()
+        if answer.at_ms is not None:
+            self.clock_offset_ms = answer.at_ms - (left_ms + back_ms) // 2
+        if not was_online:
+            self._outbox.poke()  # the line is back: do not wait out the pause
+        await self._outbox.heard(lane, answer.high_water, marks)
+
+    def _compose(self, lane: str, now_ms: int) -> Heartbeat:
+        state, box = self._outbox.state(lane), self._box(lane)
+        oldest_ms = state["oldest_unsent_ms"]
+        age_s = None if oldest_ms is None else max(0, now_ms - oldest_ms) // 1000
+        return Heartbeat(
+            lane=lane,
+            at=iso(now_ms),
+            at_ms=now_ms,
+            boot_id=self._clock.boot_id,
+            backlog=Backlog(count=state["unsent"], oldest_age_s=age_s, parked=state["parked"]),
+            clock_offset_ms=self.clock_offset_ms,
+            **box.model_dump(),
+        )

@@ -1,0 +1,122 @@
+"""Photos to the centre: content-addressed, resumable, and only after the money has gone.
+
+A damaged or missing file is left out and said so once; it never holds up the others.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.errors import CenterUnavailable, StoreUnavailable
+from gateway.store import Store
+from gateway.sync.center import CenterClient
+from gateway.units import Clock
+
+log = logging.getLogger(__name__)
+
+PIECE_BYTES = 256 * 1024
+PAGE = 20
+POLL_S = 5.0
+ROUNDS_MAX = 64  # of one photo in one pass: a centre that never says "complete" ends there
+
+
+class Photo(NamedTuple):
+    sha256: str
+    at_ms: int
+
+
+class PhotoPusher:
+    """Sends what evidence the centre lacks, oldest first."""
+
+    name = "photos"
+
+    def __init__(
+        self,
+        store: Store,
+        client: CenterClient,
+        path: Callable[[str], Path],
+        is_money_first: Callable[[], bool],
+        clock: Clock,
+        *,
+        poll_s: float = POLL_S,
+    ) -> None:
+        """`path` finds a photo's file; while `is_money_first()` says so, photos wait."""
+        self._store, self._client, self._path = store, client, path
+        self._is_money_first, self._clock, self._poll_s = is_money_first, clock, poll_s
+        self._left_out: set[str] = set()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.drain()
+            except (CenterUnavailable, StoreUnavailable) as no:
+                log.info("photos wait", extra={"reason": no.detail})
+            await self._clock.sleep(self._poll_s)
+
+    async def drain(self) -> None:
+        """Send what can be sent now. Raises: CenterUnavailable; the rest stays owed."""
+        after = Photo("", -1)
+        while not self._is_money_first() and (page := await self._owed(after)):
+            for photo in page:
+                if self._is_money_first():
+                    return
+                if photo.sha256 not in self._left_out:
+                    await self._send(photo)
+            after = page[-1]
+
+    async def unsent(self) -> int:
+        """How many photos the centre lacks."""
+        rows = await self._store.rows(
+            "SELECT count(*) AS n FROM evidence e LEFT JOIN evidence_delivery d"
+            " ON d.sha256 = e.sha256 WHERE d.sha256 IS NULL"
+        )
+        return int(rows[0]["n"])
+
+    async def _owed(self, after: Photo) -> Sequence[Photo]:
+        rows = await self._store.rows(
+            "SELECT e.sha256, e.at_ms FROM evidence e LEFT JOIN evidence_delivery d"
+            " ON d.sha256 = e.sha256 WHERE d.sha256 IS NULL"
+            " AND (e.at_ms, e.sha256) > (?, ?) ORDER BY e.at_ms, e.sha256 LIMIT ?",
+            *(after.at_ms, after.sha256, PAGE),
+        )
+        return [Photo(row["sha256"], row["at_ms"]) for row in rows]
+
+    async def _send(self, photo: Photo) -> None:
+        body = self._read(photo.sha256)
+        if body is None or not await self._push(photo.sha256, body):
+            self._left_out.add(photo.sha256)
+            return
+        row = (photo.sha256, self._clock.now_ms())
+        await self._store.write(
+            lambda db: (
+                db.execute(
+                    "INSERT OR IGNORE INTO evidence_delivery (sha256, at_ms) VALUES (?, ?)", row
+                ).rowcount
+            )
+        )
+
+    async def _push(self, sha256: str, body: bytes) -> bool:
+        """From where the centre says it is. True once it holds the whole."""
+        held = await self._client.photo_offset(sha256)
+        for _ in range(ROUNDS_MAX):
+            if held.is_complete:
+                return True
+            first = held.offset if held.offset < len(body) else 0
+            piece = body[first : first + PIECE_BYTES]
+            held = await self._client.send_photo(sha256, first, piece, len(body))
+        log.warning("centre never takes this photo", extra={"sha256": sha256})
+        return False
+
+    def _read(self, sha256: str) -> bytes | None:
+        """The file, if it is what its name says. At most 2 MB, so read in one go."""
+        try:
+            body = self._path(sha256).read_bytes()
+        except OSError as gone:
+            log.error("photo cannot be read", extra={"sha256": sha256, "reason": str(gone)})
+            return None
+        if hashlib.sha256(body).hexdigest() != sha256:
+            log.error("photo is damaged", extra={"sha256": sha256})
+            return None
+        return body
