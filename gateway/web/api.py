@@ -135,7 +135,7 @@ class Api(web.RouteTableDef):
         `answers`: status → shape. `faults`: statuses it may refuse with, beyond those that
         follow from the rest (401, 403, 413, 422, 503).
         """
-        known = frozenset(faults) | _implied(needs, body, query)
+        known = frozenset(faults) | _implied(body, query)
         operation = Operation(
             method, path, summary, needs, body, query, headers, dict(answers), known
         )
@@ -170,11 +170,9 @@ def admit(request: web.Request, needs: Needs) -> None:
         raise AccessRefused(f"{_RANKS.get(who.role, who.role)}只能查看，不能收费", "请由收费员登录")
 
 
-def _implied(needs: Needs, body: Any, query: Any) -> frozenset[int]:
-    """403: a foreign page or host. 503: the store cannot be read."""
-    implied = {403, 503}
-    if needs is not Needs.NOBODY:
-        implied.add(401)
+def _implied(body: Any, query: Any) -> frozenset[int]:
+    """401: signed out, or a handheld that is not paired. 403: a foreign page. 503: no store."""
+    implied = {401, 403, 503}
     if body is not None:
         implied |= {413, 422}
     if query is not None:

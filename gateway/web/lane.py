@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from gateway.devices.ports import Frame
 from gateway.errors import (
     DeviceUnavailable,
+    GatewayError,
     HeaderMissing,
     NotFound,
     PhotoInvalid,
@@ -203,7 +204,7 @@ class Views:
                 await stream.write(head.encode() + b"\r\n\r\n" + frame.jpeg + b"\r\n")
                 await self._pause()
                 frame = await self.frame(lane)
-        except (ConnectionError, DeviceUnavailable):
+        except (ConnectionError, GatewayError):  # half an answer cannot become another
             return
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.devices.ports import Frame
 from gateway.errors import DeviceUnavailable
 from gateway.web.lane import PHOTO_SIZE_MAX, WATCHERS_MAX
+from tests.web.junk import VALID, bodies
 from tests.web.rig import JPEG, Listener, chinese, listening
 
 COMMANDS = "/api/lanes/X03/commands"
@@ -165,39 +166,6 @@ async def test_a_password_in_a_bad_command_is_not_told_back(browser: Any) -> Non
     assert "hunter2" not in await answer.text()
 
 
-VALID: list[dict[str, Any]] = [
-    {"command": "read"},
-    {"command": "submit_plate", "plate": "甘A12345", "colour": 0, "photo": None},
-    {"command": "classify", "vehicle_type": 1, "vehicle_class": 0},
-    {"command": "weigh", "axle_count": 3, "weight_kg": 18350, "limit_kg": 27000},
-    {"command": "confirm_entry", "station_hex": "62010A12", "source": "typed"},
-    {"command": "minimum_fare", "operator": "9001", "password": "x"},
-    {"command": "settle_by_hand", "means": "cash", "amount_fen": 100, "reason": "x"},
-    {"command": "resume", "passage": "P1"},
-]
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-FIELDS = sorted({name for body in VALID for name in body})
-
-
-@st.composite
-def bodies(draw: st.DrawFn) -> Any:
-    """A valid command with a few fields replaced, added or taken away; or anything at all."""
-    if draw(st.integers(0, 4)) == 0:
-        return draw(JUNK)
-    body = dict(draw(st.sampled_from(VALID)))
-    for _ in range(draw(st.integers(0, 3))):
-        name = draw(st.sampled_from(FIELDS) | st.text(max_size=8))
-        if draw(st.booleans()):
-            body[name] = draw(JUNK)
-        else:
-            body.pop(name, None)
-    return body
-
-
 @settings(
     max_examples=150,
     deadline=None,
@@ -333,3 +301,11 @@ async def test_the_places_at_the_moving_picture_are_bounded_and_free_again(
             await asyncio.sleep(0.05)
     for answer in (again, *watching):
         answer.close()
+
+
+async def test_a_stopping_box_ends_the_moving_picture(browser: Any, listener: Listener) -> None:
+    answer = await browser.get("/api/lanes/X03/camera.mjpeg")
+    async with asyncio.timeout(5):
+        stopping = asyncio.create_task(listener.server.close())
+        assert b"--frame" in await answer.read()
+        await stopping

@@ -5,13 +5,15 @@ from typing import Any
 
 import jsonschema
 import pytest
+from aiohttp import web
 
+from gateway.web import ops, pairing
 from tests.web.rig import Listener, hold_against, listening
 
 
 @pytest.fixture
 async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
-    async with listening(tmp_path) as running:
+    async with listening(tmp_path, tables=[pairing.routes, ops.routes]) as running:
         yield running
 
 
@@ -107,7 +109,6 @@ async def test_the_check_of_live_answers_can_fail(
     listener: Listener, document: dict[str, Any]
 ) -> None:
     """Every test of this folder holds answers against the document; here is that it bites."""
-    from aiohttp import web
 
     def lanes(body: Any, status: int = 200) -> web.Response:
         return web.json_response(body, status=status)
