@@ -124,6 +124,8 @@ class ExitRecord(Wire):
     shift_date: str
     param_versions: dict[str, str]
     clock: ClockReading
+    prev_chain: str = ""
+    """Chain value of this lane's record before this one; the first stands on nothing."""
     lane_app_ver: str
     is_training: bool = False
 

@@ -57,7 +57,8 @@ class Store:
         """
         writer = _Writer(path)
         await writer.start()
-        reader = await aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        address = f"{path.absolute().as_uri()}?mode=ro"  # noqa: ASYNC240 - touches no disk
+        reader = await aiosqlite.connect(address, uri=True)
         reader.row_factory = aiosqlite.Row
         return cls(path, writer, reader)
 
@@ -103,12 +104,14 @@ class _Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
         self._opened: asyncio.Future[None]
+        self._stopped: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop
         self.last_commit_ms = 0.0
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.create_future()
+        self._stopped = self._loop.create_future()
         self._thread.start()
         await self._opened
 
@@ -120,8 +123,7 @@ class _Writer:
 
     async def stop(self) -> None:
         self._jobs.put(None)
-        while self._thread.is_alive():
-            await asyncio.sleep(0.001)
+        await self._stopped
 
     # ---- in the thread ----
 
@@ -151,6 +153,7 @@ class _Writer:
                 break
         if self._db is not None:
             self._db.close()
+        self._loop.call_soon_threadsafe(_finish, self._stopped, None)
 
     def _commit(self, group: list[_Job]) -> None:
         results: list[tuple[_Job, Any, BaseException | None]] = []
@@ -162,7 +165,7 @@ class _Writer:
             for job in group:
                 results.append((job, *self._one(job.work)))
             self._db.execute("COMMIT")
-        except sqlite3.Error as broken:
+        except (sqlite3.Error, OSError, StoreUnavailable) as broken:
             log.error("commit failed", extra={"reason": str(broken)})
             self._abandon()
             fault = StoreUnavailable(f"磁盘不能写：{broken}")
@@ -181,8 +184,8 @@ class _Writer:
         try:
             value = work(self._db)
         except BaseException as fault:
-            if isinstance(fault, sqlite3.Error) and not isinstance(fault, sqlite3.IntegrityError):
-                raise  # the disk's or the engine's trouble: nobody's work is safe
+            if _is_disk_trouble(fault):
+                raise  # nobody's work is safe
             self._db.execute("ROLLBACK TO work")
             self._db.execute("RELEASE work")
             return None, fault
@@ -197,6 +200,15 @@ class _Writer:
                 db.rollback()
             with suppress(sqlite3.Error):
                 db.close()
+
+
+def _is_disk_trouble(fault: BaseException) -> bool:
+    """The disk's or the file's, not a broken constraint and not our own wrong SQL."""
+    if not isinstance(fault, sqlite3.OperationalError | sqlite3.DatabaseError):
+        return False
+    if isinstance(fault, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+        return False
+    return getattr(fault, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
 
 
 def _tell(job: _Job, how: Callable[["asyncio.Future[Any]", Any], None], what: Any) -> None:

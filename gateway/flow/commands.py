@@ -49,7 +49,7 @@ class Classify(_Command):
 
 
 class Weigh(_Command):
-    """计重信息. `limit_kg` may be left out: the axle table decides, another value needs a reason."""
+    """计重信息. `limit_kg` left out: the axle table decides; another value needs a reason."""
 
     command: Literal["weigh"]
     axle_count: int = Field(ge=2, le=40)

@@ -1,4 +1,4 @@
-"""What the lane hears (events) and what it asks for (effects). Data only; all of it is journaled."""
+"""What the lane hears (events) and what it asks for (effects). Data only; all is journaled."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum

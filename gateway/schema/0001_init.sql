@@ -65,7 +65,7 @@ CREATE TABLE command (
     fingerprint TEXT NOT NULL,
     at_ms       INTEGER NOT NULL,
     status      INTEGER,           -- NULL until answered
-    answer      TEXT,
+    answer      BLOB,              -- JSON, deflated
     PRIMARY KEY (lane, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX command_age ON command (at_ms);

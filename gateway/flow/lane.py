@@ -1,0 +1,447 @@
+"""The edge: journal first, then act; every answer comes back as an event.
+
+One inbox, one vehicle in front of the booth, one event at a time: no locks. What a person asks
+is answered when the lane has settled, or refused with nothing changed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+from gateway.access import Who
+from gateway.devices.ports import Frame
+from gateway.errors import (
+    AccessRefused,
+    DeviceUnavailable,
+    EntryMismatch,
+    GatewayError,
+    JournalMismatch,
+    NotFound,
+    NotOwner,
+    StaleRevision,
+    StationUnknown,
+    StoreUnavailable,
+    UnexpectedEvent,
+)
+from gateway.flow.books import Books, Key, Saved, amount_of, key_of
+from gateway.flow.commands import Command, Resume
+from gateway.flow.desk import NAMES, Desk, allowed
+from gateway.flow.journal import Moment
+from gateway.flow.messages import (
+    AfterRestart,
+    DebitPrepared,
+    DebitRefused,
+    DebitUnanswered,
+    Event,
+    Problem,
+    ReadRequested,
+    Resumed,
+    Suspended,
+)
+from gateway.flow.passage import Passage, State, Step
+from gateway.flow.perform import Hands
+from gateway.flow.recording import Place
+from gateway.flow.rules import advance
+from gateway.flow.shift import Shifts
+from gateway.flow.view import E_DISK, E_RESTART, SCREEN_BUSY, STATE_NAMES, aside, problem_view, view
+from gateway.params import Parameters
+from gateway.runtime import Topic
+from gateway.units import Clock, PassageId, compact
+
+log = logging.getLogger(__name__)
+
+INBOX_MAX = 64
+RETRY_S = 1.0  # between attempts to write what a full or broken disk did not take
+BOOTH = "booth"
+
+
+class Asked(NamedTuple):
+    """One command in the inbox."""
+
+    command: Command
+    who: Who
+    key: Key
+    rev: int
+    answered: "asyncio.Future[dict[str, Any]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """How this lane is called, where it is, and whether it may sell."""
+
+    place: Place
+    title: str
+    is_enabled: bool
+
+
+class Lane:
+    """One lane: hears people and devices, owns the passage in front of it."""
+
+    def __init__(
+        self,
+        sign: Sign,
+        books: Books,
+        hands: Hands,
+        desk: Desk,
+        shifts: Shifts,
+        parameters: Callable[[], Parameters],
+        surroundings: Callable[[], dict[str, Any]],
+        clock: Clock,
+    ) -> None:
+        self.lane, self.title = sign.place.lane, sign.title
+        self.name = f"lane {self.lane}"
+        self.is_enabled = sign.is_enabled
+        self.rev = 0
+        """Journal number of the newest step."""
+        self.passage = Passage()
+        self.suspended: dict[str, Passage] = {}
+        self.changes = Topic()
+        self.turns = 0
+        """Moves at least once a second while the lane lives; feeds the watchdog."""
+        self._place, self._books, self._hands, self._desk = sign.place, books, hands, desk
+        self._shifts, self._parameters = shifts, parameters
+        self._surroundings, self._clock = surroundings, clock
+        self._inbox: asyncio.Queue[Asked] = asyncio.Queue(INBOX_MAX)
+        self._unanswered: Step | None = None
+        self._unwritten: Event | None = None
+        self._closed: Problem | None = None
+        self._is_adrift = False
+        self._busy: str | None = None
+        self._record: Saved | None = None
+        self._last: dict[str, Any] | None = None
+        self._loose: set[asyncio.Task[Any]] = set()
+
+    # ---- for people ----
+
+    async def command(self, command: Command, who: Who, key: str, rev: int) -> dict[str, Any]:
+        """Ask the lane; the snapshot once it has settled.
+
+        The same key again gives the same answer and does nothing twice, also after a restart.
+        Raises: StaleRevision, UnexpectedEvent, NotOwner (409), RequestInvalid (422),
+        AccessRefused (403, 423), StoreUnavailable (503).
+        """
+        answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        digest = key_of(key, command.model_dump(mode="json"), who.operator)
+        try:
+            self._inbox.put_nowait(Asked(command, who, digest, rev, answered))
+        except asyncio.QueueFull:
+            raise StoreUnavailable("车道正忙，没有受理", "请稍等再按") from None
+        return await asyncio.shield(answered)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything a screen needs, whole (interfaces.md §2)."""
+        parameters = self._parameters()
+        picture = None
+        if self.passage.state is not State.IDLE:
+            picture = view(self.passage, parameters)
+            if self._record:
+                picture["record"] = {**self._record._asdict(), "tac": self.passage.tac}
+        problem = self._closed or (E_DISK if self._unwritten else self.passage.problem)
+        return {
+            "rev": self.rev,
+            "lane": self.lane,
+            "lane_name": self.title,
+            "station": {"name": self._place.exit_name},
+            "state": self.passage.state.value,
+            "at_ms": self._clock.now_ms(),
+            "allowed": self._allowed(),
+            "busy": self._busy,
+            "passage": picture,
+            "suspended": [aside(p) for p in self.suspended.values()],
+            "last": self._last,
+            "shift": self._shifts.shown(self.lane),
+            "policy": {"hex_from_card": parameters.policy.hex_from_card},
+            "problem": problem_view(problem),
+            **self._surroundings(),
+        }
+
+    async def frame(self) -> Frame:
+        """What the lane camera sees now. Raises: DeviceUnavailable."""
+        if self._hands.kit.camera is None:
+            raise DeviceUnavailable("本车道没有相机")
+        return await self._hands.kit.camera.snap()
+
+    # ---- life ----
+
+    async def recover(self) -> None:
+        """Read back where this lane was. Devices are not touched; `run` does what is left.
+
+        A journal that contradicts the rules closes the lane and says so; the box lives on.
+        """
+        try:
+            await self._read_back()
+        except JournalMismatch as broken:
+            log.error("lane closed", extra={"lane": self.lane, "code": broken.code})
+            self._closed = Problem(broken.code, broken.detail, broken.action)
+        await self._books.forget_old_keys(self._clock.now_ms())
+
+    async def run(self) -> None:
+        """Finish what a restart left unanswered, then serve the inbox for ever."""
+        await self._finish()
+        while True:
+            self.turns += 1
+            try:
+                asked = await asyncio.wait_for(self._inbox.get(), RETRY_S)
+            except TimeoutError:
+                asked = None
+            if self._is_adrift:
+                await self._find_footing()
+            if self._unwritten:
+                await self._write_again()
+            if asked:
+                await self._serve(asked)
+
+    async def _read_back(self) -> None:
+        await self._shifts.load(self.lane)
+        self._last = await self._books.last_saved()
+        self.rev, here, state = await self._books.newest_step()
+        self.passage, self._record, self.suspended = Passage(), None, {}
+        if state not in (State.IDLE, State.SUSPENDED):
+            self._unanswered = await self._books.replay(here)
+            self.passage = self._unanswered.passage
+            self._record = await self._books.record_of(here)
+        for passage_id in await self._books.open_passages():
+            if passage_id != self.passage.id:
+                self.suspended[passage_id] = (await self._books.replay(passage_id)).passage
+
+    # ---- one command ----
+
+    async def _serve(self, asked: Asked) -> None:
+        answered = asked.answered
+        try:
+            answer = await self._ask(asked)
+        except GatewayError as no:
+            facts = {"lane": self.lane, "command": asked.command.command, "code": no.code}
+            log.info("command refused", extra=facts)
+            _fail(answered, no)
+        except BaseException as bug:
+            _fail(answered, RuntimeError(f"lane died: {type(bug).__name__}"))
+            raise
+        else:
+            if not answered.done():
+                answered.set_result(answer)
+
+    async def _ask(self, asked: Asked) -> dict[str, Any]:
+        was_done, before = await self._books.answer_of(asked.key)
+        if was_done:
+            return before or self.snapshot()
+        self._check(asked)
+        if isinstance(asked.command, Resume):
+            passage = self._find_aside(asked.command)
+            event: Event = Resumed(asked.who.owner)
+        else:
+            event = await self._translate(asked)
+            passage = self.passage
+        await self._hear(event, advance(passage, event), passage, asked)
+        answer = self.snapshot()
+        self._later(self._books.keep_answer(asked.key, answer))
+        return answer
+
+    def _check(self, asked: Asked) -> None:
+        trouble = self._closed or (E_DISK if self._unwritten or self._is_adrift else None)
+        if trouble:
+            raise StoreUnavailable(trouble.detail, trouble.action)
+        if asked.rev != self.rev:
+            raise StaleRevision(f"屏幕是第 {asked.rev} 版，现在是第 {self.rev} 版，没有执行")
+        name = asked.command.command
+        if name not in self._allowed():
+            raise UnexpectedEvent(f"现在不能{NAMES[name]}：{self._why_not(name)}")
+        if name == "suspend" and asked.who.owner == BOOTH:
+            return  # the booth may take a passage from a handheld that is lost: 挂起, then 续办
+        owner = self.passage.owner
+        if self.passage.state not in (State.IDLE, State.SAVED) and owner != asked.who.owner:
+            raise NotOwner(f"这一笔正在{'岗亭' if owner == BOOTH else '手持机'}上处理")
+
+    def _why_not(self, name: str) -> str:
+        if not self.is_enabled:
+            return "本车道没有启用"
+        if name == "override":
+            return "检查结果里有站长也不能放行的项"
+        if name == "quote" and self.passage.state is State.CLASSIFIED:
+            return "须先有计重信息"
+        if name == "resume":
+            return "请先办完这一笔，或没有挂起的车"
+        return f"这一步是“{STATE_NAMES[self.passage.state]}”"
+
+    async def _translate(self, asked: Asked) -> Event:
+        """The command's event; a refusal that matters to an auditor is written down."""
+        if asked.command.command == "read":
+            return await self._begin(asked.who)
+        try:
+            return await self._desk.event_for(asked.command, self.passage, asked.who)
+        except (EntryMismatch, StationUnknown, AccessRefused) as no:
+            body = {"code": no.code, "detail": no.detail, "action": no.action}
+            name, moment = f"refused_{asked.command.command}", self._moment(asked.who.operator)
+            await self._books.note(self.passage.id, name, body, moment, asked.key, no.http_status)
+            raise
+
+    async def _begin(self, who: Who) -> ReadRequested:
+        """A new passage: its id is made here and is on disk before anything is touched."""
+        now_ms = self._clock.now_ms()
+        shift_id = await self._shifts.ensure_open(self.lane, who.operator)
+        return ReadRequested(
+            passage_id=PassageId(f"{self.lane}-{compact(now_ms)}-{token_hex(4).upper()}"),
+            operator=who.operator,
+            shift_id=shift_id,
+            owner=who.owner,
+            at_ms=now_ms,
+            parameters=dict(self._parameters().versions),
+        )
+
+    def _find_aside(self, command: Resume) -> Passage:
+        if command.passage not in self.suspended:
+            raise NotFound(f"没有挂起的这一笔：{command.passage}", "请从挂起列表里选")
+        return self.suspended[command.passage]
+
+    def _allowed(self) -> list[str]:
+        if self._closed or self._unwritten or self._busy or not self.is_enabled:
+            return []
+        return allowed(self.passage, self._parameters(), bool(self.suspended))
+
+    # ---- one event ----
+
+    async def _hear(
+        self, event: Event, step: Step, before: Passage, asked: Asked | None = None
+    ) -> None:
+        """Write it down; only then is it so; only then do what follows from it."""
+        moment = self._moment(asked.who.operator if asked else before.operator)
+        try:
+            done = await self._books.commit(event, step, before, moment, asked and asked.key)
+        except StoreUnavailable:
+            self._is_adrift = True
+            raise
+        self.rev = done.seq
+        self._take_on(event, step, before)
+        if done.record:
+            self._settled(done.record)
+        self.changes.publish()
+        await self._act(step)
+
+    async def _act(self, step: Step) -> None:
+        """Perform the effects of a step that is on disk, and hear their answers."""
+        for effect in step.effects:
+            self._busy = SCREEN_BUSY.get(step.passage.state, "work")
+            self.changes.publish()
+            try:
+                answer = await self._hands.answer(effect, self.passage)
+            finally:
+                self._busy = None
+            self.turns += 1
+            await self._hear_answer(answer)
+
+    async def _hear_answer(self, answer: Event) -> None:
+        """An answer that the disk does not take is kept and written as soon as it can be."""
+        before = self.passage
+        try:
+            await self._hear(answer, advance(before, answer), before)
+        except StoreUnavailable:
+            if self._unwritten is None and self.passage is before:
+                self._unwritten = answer
+                self.changes.publish()
+            raise
+
+    def _take_on(self, event: Event, step: Step, before: Passage) -> None:
+        """The step is on disk: now it is so."""
+        match event:
+            case Suspended():
+                self.suspended[before.id] = step.passage
+                self.passage = Passage()
+            case Resumed():
+                del self.suspended[before.id]
+                self.passage, self._record = step.passage, None
+            case ReadRequested():
+                self.passage, self._record = step.passage, None
+            case _:
+                self.passage = step.passage
+
+    def _settled(self, record: Saved) -> None:
+        p = self.passage
+        fee_fen = amount_of(p) or 0
+        self._record = record
+        self._last = {
+            "plate": p.plate,
+            "colour": p.plate_colour,
+            "amount_fen": fee_fen,
+            "saved_at_ms": self._clock.now_ms(),
+            "record_id": record.id,
+            "seq": record.seq,
+        }
+        self._shifts.count(self.lane, fee_fen)
+        took_ms = self._clock.now_ms() - p.opened_at_ms
+        facts = {"passage_id": p.id, "seq": record.seq, "means": p.means, "fee_fen": fee_fen}
+        log.info("passage saved", extra={**facts, "took_ms": took_ms})
+
+    # ---- when the plug or the disk had its say ----
+
+    async def _finish(self) -> None:
+        """Each effect that a restart found without an answer, as its class says."""
+        step, self._unanswered = self._unanswered, None
+        if step is None or self._closed:
+            return
+        for effect in step.effects:
+            how = effect.after_restart
+            facts = {"lane": self.lane, "effect": type(effect).__name__, "how": how.value}
+            log.warning("unanswered effect", extra=facts)
+            try:
+                if how is AfterRestart.REDO:
+                    await self._act(Step(self.passage, (effect,)))
+                elif how is AfterRestart.PROVE:
+                    await self._hear_answer(DebitUnanswered(E_RESTART))
+            except StoreUnavailable:
+                log.error("the disk refuses at start", extra={"lane": self.lane})
+
+    async def _find_footing(self) -> None:
+        """After a failed commit: a disk that said no may still have kept the row. Look.
+
+        If it did, that row is what happened, and what we hold in memory is older.
+        """
+        try:
+            if (await self._books.newest_step())[0] != self.rev:
+                self._unwritten = None
+                await self._read_back()
+        except StoreUnavailable:
+            return
+        except JournalMismatch as broken:
+            self._closed = Problem(broken.code, broken.detail, broken.action)
+        self._is_adrift = False
+        await self._finish()
+
+    async def _write_again(self) -> None:
+        answer, before = self._unwritten, self.passage
+        assert answer is not None
+        if isinstance(answer, DebitPrepared):
+            # Nothing was sent yet: do not debit long after the collector was told it failed.
+            answer = DebitRefused(replace(E_DISK, action="没有扣款，可以再次数据保存"))
+        self._unwritten = None
+        try:
+            await self._hear_answer(answer)
+        except StoreUnavailable:
+            if self.passage is before:
+                self._unwritten = answer
+        self.changes.publish()
+
+    def _moment(self, operator: str) -> Moment:
+        clock = self._clock
+        return Moment(clock.now_ms(), clock.monotonic_ms(), clock.boot_id, operator)
+
+    def _later(self, work: Awaitable[Any]) -> None:
+        """A write nobody waits for: without it a repeat gets the newest snapshot instead."""
+        task = asyncio.ensure_future(_quietly(work))
+        self._loose.add(task)
+        task.add_done_callback(self._loose.discard)
+
+
+def _fail(answered: "asyncio.Future[dict[str, Any]]", fault: BaseException) -> None:
+    if not answered.done():
+        answered.set_exception(fault)
+        answered.exception()  # retrieved: the asker may have gone
+
+
+async def _quietly(work: Awaitable[Any]) -> None:
+    try:
+        await work
+    except StoreUnavailable:
+        log.warning("answer not kept")
