@@ -1,0 +1,101 @@
+import hashlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import CenterUnavailable
+from gateway.store import Store
+from gateway.sync.center import CenterClient
+from gateway.sync.photos import PhotoPusher
+from tests.sync.rig import HurriedClock, Truth
+
+Keep = Callable[[bytes], Awaitable[str]]
+
+
+@pytest.fixture
+def keep(store: Store, tmp_path: Path) -> Keep:
+    """A photo as the evidence module leaves it: file and row."""
+
+    async def put(body: bytes) -> str:
+        sha256 = hashlib.sha256(body).hexdigest()
+        (tmp_path / f"{sha256}.jpg").write_bytes(body)
+        row = (sha256, len(body), len(body), "camera")
+        await store.write(
+            lambda db: db.execute("INSERT INTO evidence VALUES (?, ?, ?, ?)", row).rowcount
+        )
+        return sha256
+
+    return put
+
+
+class Money:
+    owed = False
+
+
+@pytest.fixture
+def pusher(store: Store, client: CenterClient, clock: HurriedClock, tmp_path: Path) -> PhotoPusher:
+    def path(sha256: str) -> Path:
+        return tmp_path / f"{sha256}.jpg"
+
+    return PhotoPusher(store, client, path, lambda: Money.owed, clock)
+
+
+async def test_photos_arrive_whole_and_once(
+    keep: Keep, pusher: PhotoPusher, tmp_path: Path, truth: Truth
+) -> None:
+    bodies = [b"\xff\xd8" + bytes([n]) * 600_000 for n in range(3)]
+    names = [await keep(body) for body in bodies]
+    await pusher.drain()
+    for name, body in zip(names, bodies, strict=True):
+        assert (tmp_path / "center-evidence" / f"{name}.jpg").read_bytes() == body
+    assert await pusher.unsent() == 0
+
+
+async def test_photos_wait_for_the_money(
+    keep: Keep, pusher: PhotoPusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keep(b"a photo")
+    monkeypatch.setattr(Money, "owed", True)
+    await pusher.drain()
+    assert await pusher.unsent() == 1
+    monkeypatch.setattr(Money, "owed", False)
+    await pusher.drain()
+    assert await pusher.unsent() == 0
+
+
+async def test_a_broken_upload_goes_on_where_it_stopped(
+    keep: Keep, pusher: PhotoPusher, client: CenterClient, truth: Truth
+) -> None:
+    body = bytes(range(256)) * 4000
+    sha256 = await keep(body)
+    await client.send_photo(sha256, 0, body[:300_000], len(body))
+    await truth.fault("down")
+    with pytest.raises(CenterUnavailable):
+        await pusher.drain()
+    await truth.fault("none")
+
+    sent: list[int] = []
+    real = client.send_photo
+
+    async def watched(sha256: str, first: int, piece: bytes, size: int) -> object:
+        sent.append(first)
+        return await real(sha256, first, piece, size)
+
+    client.send_photo = watched  # type: ignore[method-assign, assignment]
+    await pusher.drain()
+    assert sent[0] == 300_000
+    assert await pusher.unsent() == 0
+
+
+async def test_a_damaged_photo_is_left_out_and_holds_nobody_up(
+    keep: Keep, pusher: PhotoPusher, tmp_path: Path
+) -> None:
+    damaged = await keep(b"one")
+    missing = await keep(b"three")
+    await keep(b"the good one")
+    (tmp_path / f"{damaged}.jpg").write_bytes(b"other bytes")
+    (tmp_path / f"{missing}.jpg").unlink()
+    await pusher.drain()
+    assert await pusher.unsent() == 2
+    assert len(list((tmp_path / "center-evidence").glob("*.jpg"))) == 1
