@@ -5,6 +5,7 @@ Every JSON answer that passes through is held against the OpenAPI document.
 
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -182,21 +183,27 @@ async def build_parts(folder: Path, store: Store, lanes: Mapping[str, Any]) -> P
 
 
 @asynccontextmanager
-async def listening(folder: Path, **how: Any) -> AsyncIterator[Listener]:
+async def listening(
+    folder: Path, tls: ssl.SSLContext | None = None, **how: Any
+) -> AsyncIterator[Listener]:
     """`how` goes to `create_app`."""
     store = await Store.open(folder / "lane.db")
     x03, x04 = FakeLane("X03"), FakeLane("X04", is_enabled=False)
     parts = await build_parts(folder, store, {"X03": x03, "X04": x04})
     app = create_app(parts, **how)
     app.middlewares.insert(0, as_promised)
-    async with TestServer(app, host="127.0.0.1") as server:
-        listener = Listener(app, parts, x03, x04, server)
+    server = TestServer(app, host="127.0.0.1", scheme="https" if tls else "http")
+    await server.start_server(ssl=tls)
+    listener = Listener(app, parts, x03, x04, server)
+    try:
         yield listener
+    finally:
         for client in listener.clients:
             await client.session.close()
-    parts.access.close()
-    await parts.evidence.close()
-    await store.close()
+        await server.close()
+        parts.access.close()
+        await parts.evidence.close()
+        await store.close()
 
 
 @web.middleware

@@ -1,8 +1,10 @@
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.web.rig import Listener, chinese, listening
 
@@ -150,3 +152,15 @@ async def test_an_engineer_may_look_and_not_sell(listener: Listener) -> None:
     assert (await browser.put(f"/api/lanes/X03/photos/{'0' * 64}", data=b"x")).status == 403
     await post(browser, "/api/shifts", {"lane": "X03"}, 403)
     assert not listener.x03.asked
+
+
+async def test_over_tls_the_cookie_is_for_tls_only(tmp_path: Path) -> None:
+    authority, server_side = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server_side)
+    browser_side = ssl.create_default_context()
+    authority.configure_trust(browser_side)
+    async with listening(tmp_path, is_loopback=False, tls=server_side) as listener:
+        body = {"operator": "1001", "password": "c-word"}
+        answer = await listener.browser().post("/api/session", json=body, ssl=browser_side)
+        assert answer.status == 200
+        assert "Secure" in answer.headers["Set-Cookie"]
