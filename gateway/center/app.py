@@ -63,9 +63,11 @@ async def _book(
     app: web.Application, lane: str, arrivals: list[Arrival]
 ) -> tuple[list[Verdict], int]:
     book, fault = app[BOOK], app[FAULTS].take("refuse", "retry", "ack_and_drop")
-    kept = [a for a in arrivals if not (fault and (not fault.seqs or a.seq in fault.seqs))]
-    verdicts = {v.seq: v for v in await book.take(lane, kept, app[CLOCK].now_ms())}
-    said = [verdicts.get(a.seq) or _instead(a, fault) for a in arrivals]
+    spoilt = [fault is not None and fault.strikes(arrival.seq) for arrival in arrivals]
+    kept = [a for a, is_spoilt in zip(arrivals, spoilt, strict=True) if not is_spoilt]
+    taken = iter(await book.take(lane, kept, app[CLOCK].now_ms()))
+    both = zip(arrivals, spoilt, strict=True)
+    said = [_instead(a, fault) if is_spoilt else next(taken) for a, is_spoilt in both]
     return said, await book.high_water(lane)
 
 

@@ -33,7 +33,10 @@ class Fault(BaseModel):
     seconds: float = Field(default=5, ge=0, le=120)
     count: int | None = Field(default=None, ge=1)
     seqs: tuple[int, ...] = ()
-    """Refuse or put off only these."""
+    """Refuse or put off only these; empty = all."""
+
+    def strikes(self, seq: int) -> bool:
+        return not self.seqs or seq in self.seqs
 
 
 @dataclass(slots=True)
