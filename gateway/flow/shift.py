@@ -97,11 +97,6 @@ class Shifts:
             "sum_fen": running.sum_fen,
         }
 
-    def number(self, lane: str) -> int:
-        """1 早, 2 中, 3 晚: the open shift's, or the hour's if none is open."""
-        running = self._open.get(lane)
-        return running.shift.shift if running else shift_at(self._clock.now_ms())
-
     def count(self, lane: str, collected_fen: int) -> None:
         """One more record of the open shift is on disk; `collected_fen` of it is money taken."""
         if running := self._open.get(lane):
