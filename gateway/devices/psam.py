@@ -3,11 +3,15 @@
 What it said about itself is kept until a fault; then it is connected anew on the next call.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gateway.devices import apdu
 from gateway.devices.ports import CardLink
 from gateway.errors import CardRefused, DeviceUnavailable
+
+T = TypeVar("T")
 
 SFI_SERIAL = 0x15
 SFI_TERMINAL = 0x16
@@ -65,22 +69,11 @@ class Psam:
     async def mac1(self, purchase: Purchase) -> tuple[int, bytes]:
         """INIT_SAM_FOR_PURCHASE: the PSAM's own trade number and MAC1 (4 bytes).
 
-        The number advances even if nothing comes of it: gaps are normal (domain.md §1.9).
+        The number advances even if nothing comes of it: gaps are normal (domain.md §1.9), so a
+        connection that died since the last car is made anew and the question asked again.
         Raises: CardRefused, DeviceUnavailable, DeviceGarbled.
         """
-        await self.open()
-        body = (
-            purchase.random
-            + purchase.card_seq.to_bytes(2)
-            + purchase.amount_fen.to_bytes(4)
-            + bytes([apdu.CAPP_PURCHASE])
-            + bytes.fromhex(purchase.at)
-            + bytes([purchase.key_version, purchase.algorithm])
-            + bytes.fromhex(purchase.card_number)
-            + bytes.fromhex(purchase.issuer)[:4] * 2
-        )
-        raw = await self._data("计算MAC1", apdu.psam_init_purchase(body), 8)
-        return int.from_bytes(raw[:4]), raw[4:]
+        return await self._alive(lambda: self._mac1(_body(purchase)))
 
     async def check_mac2(self, mac2: bytes) -> bool:
         """CREDIT_SAM_FOR_PURCHASE: does the PSAM know the card's MAC2 (4 bytes)?
@@ -104,11 +97,28 @@ class Psam:
         Args:   serial: 16 hex digits. issuer: 16 hex digits. cipher: a multiple of 8 bytes.
         Raises: CardRefused, DeviceUnavailable, DeviceGarbled.
         """
-        await self.open()
         region = bytes.fromhex(issuer)[:4]
         deliver = apdu.psam_deliver_key(bytes.fromhex(serial), region, key_id)
+        return await self._alive(lambda: self._decrypt(deliver, cipher))
+
+    async def _mac1(self, body: bytes) -> tuple[int, bytes]:
+        raw = await self._data("计算MAC1", apdu.psam_init_purchase(body), 8)
+        return int.from_bytes(raw[:4]), raw[4:]
+
+    async def _decrypt(self, deliver: bytes, cipher: bytes) -> bytes:
         await self._data("派生标签密钥", deliver)
         return await self._data("解密标签信息", apdu.psam_decrypt(cipher), len(cipher))
+
+    async def _alive(self, job: Callable[[], Awaitable[T]]) -> T:
+        """Do a harmless job; once more, if the connection kept from before turned out dead."""
+        known = self._facts
+        await self.open()
+        try:
+            return await job()
+        except DeviceUnavailable:
+            if known is None or (await self.open()).terminal_no != known.terminal_no:
+                raise
+            return await job()
 
     async def _read(self) -> PsamFacts:
         await self._link.connect()
@@ -130,3 +140,17 @@ class Psam:
         except DeviceUnavailable:
             self._facts = None
             raise
+
+
+def _body(purchase: Purchase) -> bytes:
+    """The 36 bytes of 8070: the second factor is the card's number, the first its issuer ×2."""
+    return (
+        purchase.random
+        + purchase.card_seq.to_bytes(2)
+        + purchase.amount_fen.to_bytes(4)
+        + bytes([apdu.CAPP_PURCHASE])
+        + bytes.fromhex(purchase.at)
+        + bytes([purchase.key_version, purchase.algorithm])
+        + bytes.fromhex(purchase.card_number)
+        + bytes.fromhex(purchase.issuer)[:4] * 2
+    )

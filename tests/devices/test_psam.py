@@ -106,6 +106,28 @@ async def test_it_is_connected_anew_after_a_fault(link: SimLink, chip: SimPsam) 
     assert (await psam.mac1(PURCHASE))[0] == 0x183713
 
 
+async def test_a_connection_that_died_since_the_last_car_is_made_anew(
+    link: SimLink, chip: SimPsam
+) -> None:
+    psam = Psam(link)
+    await psam.open()
+    link.arm("mute")
+    assert (await psam.mac1(PURCHASE))[0] == 0x183713
+    link.insert(chip)
+    assert (await psam.mac1(PURCHASE))[0] == 0x183714
+
+
+async def test_another_psam_in_the_slot_is_not_used_for_a_purchase_of_the_first(
+    link: SimLink,
+) -> None:
+    psam = Psam(link)
+    await psam.open()
+    link.insert(SimPsam.issue(terminal_no="0162000099FF"))
+    with pytest.raises(DeviceUnavailable, match="没有发出"):
+        await psam.mac1(PURCHASE)
+    assert (await psam.open()).terminal_no.hex().upper() == "0162000099FF"
+
+
 async def test_mac2_is_not_checked_on_another_connection(link: SimLink, chip: SimPsam) -> None:
     psam = Psam(link)
     await psam.mac1(PURCHASE)
