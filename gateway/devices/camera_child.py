@@ -27,11 +27,12 @@ JPEG_QUALITY = 80
 
 SNAP_S = 2.5  # below the parent's deadline of 3 s, so that it hears a reason
 OPEN_MS, READ_MS = 3_000, 2_000  # without them FFmpeg waits 30 s (platform.md §2)
-REOPEN_S = 1.0
-WEDGED_S = 8.0  # open + read + pause: a thread silent for longer sits in a native call for good
+REOPEN_S, REOPEN_S_MAX = 1.0, 5.0
+WEDGED_S = 8.0  # longer than any open, read or pause: the thread sits in a native call for good
 BUFFERED_S = 0.005  # a frame that cost less waiting was lying in a buffer
 BUFFER_S_MAX = 2.0  # how long after opening buffered frames are skipped
 WEDGED_EXIT = 70
+FFMPEG_QUIET = "-8"
 PR_SET_PDEATHSIG = 1
 
 
@@ -69,6 +70,7 @@ class Stream:
             return self._image, self._fault or "相机没有送来画面"
 
     def _run(self) -> None:
+        pause_s = REOPEN_S
         while True:
             self._beat_s = time.monotonic()
             capture = _open(self.url)
@@ -76,10 +78,13 @@ class Stream:
                 self._tell("")
                 self._drain(capture)
                 self._tell("相机画面中断，正在重连")
+                pause_s = REOPEN_S
             else:
                 self._tell("相机连不上，正在重试")
+                pause_s = min(2 * pause_s, REOPEN_S_MAX)
             capture.release()
-            time.sleep(REOPEN_S)
+            self._beat_s = time.monotonic()
+            time.sleep(pause_s)
 
     def _drain(self, capture: "cv2.VideoCapture") -> None:
         opened_s = time.monotonic()
@@ -180,6 +185,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the terminal is the parent's affair
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)  # we say ourselves what is wrong
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # native chatter must not break the frames

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ import psutil
 import pytest
 from aiohttp import web
 
+from gateway.devices import camera_child
 from gateway.devices.camera import CameraChild, ChildCamera, StillWatch
+from gateway.devices.camera_child import pack
 from gateway.devices.sim.camera import InView, SimCamera
 from gateway.errors import DeviceUnavailable
 from gateway.units import SystemClock
@@ -401,3 +404,108 @@ async def test_nobody_at_the_address_is_said_without_its_password(driver: Driver
         await camera.snap()
     assert "s3cret" not in said.value.detail
     assert "相机" in said.value.detail
+
+
+async def test_dead_address_does_not_fill_the_log(tmp_path: Path) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway.devices.camera_child",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    asked = pack({"do": "snap", "url": "http://who:s3cret@127.0.0.1:9/video"})
+    said, chatter = await asyncio.wait_for(child.communicate(asked), 30)
+    assert "连不上" in said.decode("utf-8", "replace")
+    assert chatter == b""
+
+
+# ---- the stream's own thread, with a native library that misbehaves ---------------------------
+
+
+class Capture:
+    """A source under OpenCV's hood: each number is a frame, each float a wait, None a hang."""
+
+    def __init__(self, *plan: int | float | None) -> None:
+        self._plan = list(plan)
+        self._number = 0
+        self.released = False
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def grab(self) -> bool:
+        while self._plan:
+            step = self._plan.pop(0)
+            if step is None:
+                threading.Event().wait(30)
+            elif isinstance(step, float):
+                time.sleep(step)
+            else:
+                self._number = step
+                return True
+        return False
+
+    def retrieve(self) -> tuple[bool, int]:
+        return True, self._number
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_frames_that_lay_in_a_buffer_are_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffered = [1, 2, 3, 4]  # come at once: what gathered while the source was opened
+    capture = Capture(*buffered, 0.05, 5, 0.05, 6, 0.05, 7, 0.05, 8)
+    asked = threading.Event()
+
+    def open_late(_: str) -> Capture:
+        asked.wait(10)
+        return capture
+
+    monkeypatch.setattr(camera_child, "_open", open_late)
+    stream = camera_child.Stream("rtsp://camera")
+    threading.Timer(0.2, asked.set).start()  # the picture is asked for before the first frame
+    image, _ = stream.snap()
+    assert image >= 5
+
+
+def test_stream_that_ends_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(camera_child, "REOPEN_S", 0.05)
+    opened: list[Capture] = []
+
+    def reopen(_: str) -> Capture:
+        opened.append(Capture(*[0.02, 1] * (2 if not opened else 500)))
+        return opened[-1]
+
+    monkeypatch.setattr(camera_child, "_open", reopen)
+    stream = camera_child.Stream("rtsp://camera")
+    deadline_s = time.monotonic() + 10
+    image = None
+    while image is None and time.monotonic() < deadline_s:
+        image, _ = stream.snap() if len(opened) > 1 else (None, "")
+    assert image == 1
+    assert opened[0].released
+
+
+def test_process_leaves_a_native_call_that_never_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Left(BaseException):
+        pass
+
+    def leave(code: int) -> None:
+        assert code == camera_child.WEDGED_EXIT
+        raise Left
+
+    monkeypatch.setattr(camera_child, "_open", lambda _: Capture(0.02, 1, None))
+    monkeypatch.setattr(camera_child, "WEDGED_S", 0.4)
+    monkeypatch.setattr(camera_child, "SNAP_S", 0.1)
+    monkeypatch.setattr(camera_child.os, "_exit", leave)
+    stream = camera_child.Stream("/dev/video0")
+    deadline_s = time.monotonic() + 10
+    with pytest.raises(Left):
+        _snap_until(stream, deadline_s)
+
+
+def _snap_until(stream: camera_child.Stream, deadline_s: float) -> None:
+    while time.monotonic() < deadline_s:
+        stream.snap()

@@ -4,6 +4,7 @@ Runs only inside the camera's child process: the main process never loads OpenCV
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import cv2
@@ -53,7 +54,7 @@ def draw(scene: Mapping[str, Any]) -> Image:
     `scene`: plate and colour (domain.md §3.1), is_truck, is_empty (no vehicle), has_plate, and
     the two captions `lane` and `stamp`.
     """
-    image = _road()
+    image = _road().copy()
     if not scene["is_empty"]:
         body = BODIES[sum(map(ord, scene["plate"])) % len(BODIES)]
         (_truck if scene["is_truck"] else _car)(image, body)
@@ -90,6 +91,7 @@ def _gradient(height: int, width: int, upper: Bgr, lower: Bgr) -> Image:
     return np.ascontiguousarray(np.repeat(rows, width, axis=1).astype(np.uint8))
 
 
+@cache
 def _letter(char: str, width: int, height: int, is_full: bool = False) -> NDArray[np.float64]:
     """How much ink each pixel gets, 0 to 1; a box for a character we have no glyph of.
 
@@ -144,6 +146,7 @@ def _shape(image: Image, points: list[tuple[int, int]], paint: Bgr) -> None:
     cv2.fillPoly(image, [np.array(points, np.int32)], paint, cv2.LINE_AA)
 
 
+@cache
 def _road() -> Image:
     image = _gradient(HEIGHT, WIDTH, (158, 150, 140), (84, 82, 80))
     image[:190] = _gradient(190, WIDTH, (222, 204, 182), (206, 198, 190))
