@@ -7,7 +7,7 @@ the card's own truth: what a debit says happened, happened, whatever anyone hear
 import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from gateway.devices.apdu import CAPP_PURCHASE, DF_ETC, MF, StatusWord
 from gateway.devices.etc_files import (
@@ -27,8 +27,7 @@ PLAIN_PURCHASE = 0x06
 SEQ_MAX = 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Debit:
+class Debit(NamedTuple):
     """One purchase this card performed."""
 
     amount_fen: int
@@ -150,12 +149,14 @@ class SimUserCard(SimChip):
 
     def save(self) -> None:
         """Write the card to its memory; done by itself before every answer that changed it."""
+        if not self._memory.is_kept:
+            return
         state: dict[str, Any] = {
             "issue": asdict(self.info),
             "toll": self.toll.hex().upper(),
             "balance": self.balance,
             "card_seq": self.card_seq,
-            "ledger": [asdict(debit) for debit in self.ledger],
+            "ledger": [debit._asdict() for debit in self.ledger],
         }
         self._memory.save(state)
 

@@ -18,6 +18,11 @@ class ChipMemory:
         self._path = path
         self._temporary = path.with_name(path.name + ".new") if path else None
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything is written at all."""
+        return self._path is not None
+
     def load(self) -> dict[str, Any] | None:
         """What was saved last; None if nothing was. Raises: DeviceGarbled, if it is damaged."""
         if self._path is None or not self._path.exists():
@@ -35,7 +40,7 @@ class ChipMemory:
         if self._path is None or self._temporary is None:
             return
         with self._temporary.open("w", encoding="utf-8") as file:
-            json.dump(state, file, ensure_ascii=False)
+            file.write(json.dumps(state, ensure_ascii=False))
             file.flush()
             os.fsync(file.fileno())
         self._temporary.replace(self._path)
