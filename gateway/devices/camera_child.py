@@ -48,8 +48,8 @@ class Stream:
     Draining is what keeps pictures new: FFmpeg and V4L2 buffer several frames.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, opener: "Callable[[str], cv2.VideoCapture] | None" = None) -> None:
+        self._url, self._open = url, opener or _open
         self._changed = threading.Condition()
         self._is_asked = False
         self._image: Any = None
@@ -73,7 +73,7 @@ class Stream:
         pause_s = REOPEN_S
         while True:
             self._beat_s = time.monotonic()
-            capture = _open(self.url)
+            capture = self._open(self._url)
             if capture.isOpened():
                 self._tell("")
                 self._drain(capture)

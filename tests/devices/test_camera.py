@@ -439,7 +439,7 @@ class Capture:
         while self._plan:
             step = self._plan.pop(0)
             if step is None:
-                threading.Event().wait(30)
+                threading.Event().wait()  # in a daemon thread
             elif isinstance(step, float):
                 time.sleep(step)
             else:
@@ -454,17 +454,16 @@ class Capture:
         self.released = True
 
 
-def test_frames_that_lay_in_a_buffer_are_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_that_lay_in_a_buffer_are_not_new() -> None:
     buffered = [1, 2, 3, 4]  # come at once: what gathered while the source was opened
-    capture = Capture(*buffered, 0.05, 5, 0.05, 6, 0.05, 7, 0.05, 8)
+    capture = Capture(*buffered, 0.05, 5, 0.05, 6, 0.05, 7, 0.05, 8, None)
     asked = threading.Event()
 
     def open_late(_: str) -> Capture:
         asked.wait(10)
         return capture
 
-    monkeypatch.setattr(camera_child, "_open", open_late)
-    stream = camera_child.Stream("rtsp://camera")
+    stream = camera_child.Stream("rtsp://camera", open_late)
     threading.Timer(0.2, asked.set).start()  # the picture is asked for before the first frame
     image, _ = stream.snap()
     assert image >= 5
@@ -475,11 +474,10 @@ def test_stream_that_ends_is_reopened(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Capture] = []
 
     def reopen(_: str) -> Capture:
-        opened.append(Capture(*[0.02, 1] * (2 if not opened else 500)))
+        opened.append(Capture(*[0.02, 1] * (2 if not opened else 500), *([None] if opened else [])))
         return opened[-1]
 
-    monkeypatch.setattr(camera_child, "_open", reopen)
-    stream = camera_child.Stream("rtsp://camera")
+    stream = camera_child.Stream("rtsp://camera", reopen)
     deadline_s = time.monotonic() + 10
     image = None
     while image is None and time.monotonic() < deadline_s:
@@ -496,11 +494,10 @@ def test_process_leaves_a_native_call_that_never_returns(monkeypatch: pytest.Mon
         assert code == camera_child.WEDGED_EXIT
         raise Left
 
-    monkeypatch.setattr(camera_child, "_open", lambda _: Capture(0.02, 1, None))
     monkeypatch.setattr(camera_child, "WEDGED_S", 0.4)
     monkeypatch.setattr(camera_child, "SNAP_S", 0.1)
     monkeypatch.setattr(camera_child.os, "_exit", leave)
-    stream = camera_child.Stream("/dev/video0")
+    stream = camera_child.Stream("/dev/video0", lambda _: Capture(0.02, 1, None))
     deadline_s = time.monotonic() + 10
     with pytest.raises(Left):
         _snap_until(stream, deadline_s)
