@@ -118,7 +118,7 @@ class Absent(Section):
 class PcscChip(Section):
     driver: Literal["pcsc"]
     reader: Annotated[
-        str, Field(min_length=1, description="PC/SC 读写器名称（可只写能唯一区分的一段）")
+        str, Field(min_length=1, description="PC/SC 读写器名称，或能唯一区分的开头一段")
     ]
 
 

@@ -1,0 +1,197 @@
+"""lane-gateway: demo, run, check, center, journal, support-bundle.
+
+Each command imports only what it needs, so that the quick ones are quick.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.errors import ConfigInvalid, GatewayError
+
+EX_CONFIG = 78  # sysexits.h; the unit's RestartPreventExitStatus
+EX_LATER = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns: 0 done; 78 wrong configuration; else as the command says."""
+    given = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = given.command
+    try:
+        return command(given)
+    except ConfigInvalid as fault:
+        _tell(fault)
+        return EX_CONFIG
+    except GatewayError as fault:
+        _tell(fault)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _tell(fault: GatewayError) -> None:
+    """Plain text for a person; one JSON line where journald listens."""
+    if sys.stderr.isatty():
+        print(f"{fault.detail}\n{fault.action}", file=sys.stderr)
+        return
+    from gateway.runtime import log_to
+
+    log_to()
+    facts = {"code": fault.code, "detail": fault.detail, "action": fault.action}
+    logging.getLogger("gateway").error("refused", extra=facts)
+
+
+# ---- commands ----
+
+
+def _demo(given: argparse.Namespace) -> int:
+    from gateway.app import demo
+
+    return demo(given.port, given.data, given.center_port, given.center_url)
+
+
+def _run(given: argparse.Namespace) -> int:
+    from gateway.config import load
+    from gateway.runtime import log_to
+
+    log_to()
+    settings = load(given.file)
+    from gateway.app import run
+
+    return run(settings)
+
+
+def _check(given: argparse.Namespace) -> int:
+    from gateway.check import run
+
+    return run(given.file)
+
+
+def _center(given: argparse.Namespace) -> int:
+    from gateway.center.main import run
+
+    token = os.environ.get("CENTER_TOKEN", "") if given.token is None else given.token
+    return run(given.port, given.db, given.parameters, token, given.allow_faults)
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from gateway.flow.journal import verify
+
+    damages = verify(given.folder)
+    for damage in damages:
+        print(f"{damage.file} 第 {damage.row} 行：{damage.what}")
+    print(f"发现 {len(damages)} 处损坏，请停用车道并通知维护人员" if damages else "流水完好")
+    return 1 if damages else 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    from gateway.flow.journal import story
+    from gateway.runtime import mask
+    from gateway.units import iso
+
+    for row in story(given.folder, given.passage):
+        body = json.dumps(json.loads(row["body"]), ensure_ascii=False)
+        head = f"{row['seq']:>8} {iso(row['at_ms'])} {row['operator']:<6}"
+        print(mask(f"{head} {row['event']} → {row['state'] or '（记事）'} {body}"))
+    return 0
+
+
+def _not_yet(given: argparse.Namespace) -> int:
+    print(f"journal {given.what} 尚未提供；数据都在流水库里，请用联网上传", file=sys.stderr)
+    return EX_LATER
+
+
+def _support_bundle(given: argparse.Namespace) -> int:
+    from gateway.support import bundle
+    from gateway.units import SystemClock
+
+    try:
+        names = bundle(given.folder, given.out, given.config, SystemClock())
+    except OSError as broken:
+        print(f"{given.out} 写不了：{broken.strerror}", file=sys.stderr)
+        return 1
+    print(f"{given.out}：{'、'.join(names)}（不含车牌、卡号和工号）")
+    return 0
+
+
+# ---- arguments ----
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lane-gateway", description="出口车道网关：ETC 单卡交易，先记流水，只扣一次"
+    )
+    commands = parser.add_subparsers(title="命令", required=True, metavar="命令")
+    _add_demo(commands.add_parser("demo", help="在本机演示：模拟设备和内置中心，浏览器里走一辆车"))
+
+    run = commands.add_parser("run", help="按配置文件正式运行（systemd 或手工）")
+    run.add_argument("file", type=Path, metavar="gateway.toml")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser(
+        "check", help="逐项检查，一项一行；退出码 0 全过，1 有提醒，2 有问题"
+    )
+    check.add_argument("file", type=Path, metavar="gateway.toml")
+    check.set_defaults(command=_check)
+
+    _add_center(commands.add_parser("center", help="参考中心：演示、培训和联调用"))
+    _add_journal(commands.add_parser("journal", help="查流水：verify、show、export"))
+
+    support = commands.add_parser("support-bundle", help="打包给维护人员：不含个人信息")
+    support.add_argument("folder", type=Path, metavar="DIR", help="数据文件夹")
+    support.add_argument("--out", type=Path, required=True, metavar="FILE", help="写到这个 tar.gz")
+    support.add_argument("--config", type=Path, metavar="gateway.toml", help="一并放入（口令打码）")
+    support.set_defaults(command=_support_bundle)
+    return parser
+
+
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--port", type=_port, default=8080, help="页面端口，默认 8080")
+    demo.add_argument("--data", type=Path, metavar="DIR", help="保留数据的文件夹；不写 = 临时")
+    demo.add_argument("--center-port", type=_port, default=9090, help="内置中心端口，默认 9090")
+    demo.add_argument("--center-url", metavar="URL", help="用外部中心，不启动内置中心")
+    demo.set_defaults(command=_demo)
+
+
+def _add_center(center: argparse.ArgumentParser) -> None:
+    center.add_argument("--port", type=_port, default=9090, help="端口，默认 9090，只在本机")
+    center.add_argument("--db", type=Path, required=True, metavar="FILE", help="中心自己的数据库")
+    center.add_argument("--parameters", type=Path, metavar="DIR", help="要下发的参数文件夹")
+    center.add_argument("--token", help="车道须出示的令牌；不写 = 环境变量 CENTER_TOKEN")
+    center.add_argument(
+        "--allow-faults", action="store_true", help="允许 POST /test/faults（测试用）"
+    )
+    center.set_defaults(command=_center)
+
+
+def _add_journal(journal: argparse.ArgumentParser) -> None:
+    kinds = journal.add_subparsers(required=True, metavar="操作", dest="what")
+    verify = kinds.add_parser("verify", help="核对哈希链：0 完好，1 损坏并列出位置")
+    verify.set_defaults(command=_verify)
+    show = kinds.add_parser("show", help="一笔过车的全部经过")
+    show.set_defaults(command=_show)
+    export = kinds.add_parser("export", help="离线导出（尚未提供）")
+    export.set_defaults(command=_not_yet)
+    receipt = kinds.add_parser("import-receipt", help="导入离线回执（尚未提供）")
+    receipt.set_defaults(command=_not_yet)
+    for kind in (verify, show, export, receipt):
+        kind.add_argument("folder", type=Path, metavar="DIR", help="数据文件夹")
+    show.add_argument("passage", metavar="PASSAGE", help="过车编号")
+    export.add_argument("--from", dest="from_", metavar="日期")
+    export.add_argument("--to", metavar="日期")
+    export.add_argument("--out", type=Path, metavar="FILE")
+    receipt.add_argument("file", type=Path, nargs="?", metavar="FILE")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"端口应为整数 0 到 65535，写的是 {text}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
