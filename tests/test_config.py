@@ -60,6 +60,16 @@ def test_every_key_of_every_section_stands_in_the_example() -> None:
         assert f"{key} =" in EXAMPLE or f"[{key}]" in EXAMPLE or f"[[{key}]]" in EXAMPLE, key
 
 
+def test_every_key_and_secret_stands_in_the_readme() -> None:
+    readme = (FOLDER.parent / "README.md").read_text("utf-8")
+    sections = (config.Listen, config.Lan, config.Station, config.LaneSection, config.Center)
+    for key in {key for section in sections for key in section.model_fields} - {"token"}:
+        assert f"`{key}`" in readme, key
+    for secret in ("center.token", "consumer.<name>.token", "camera.<lane>.url"):
+        assert f"`{secret}`" in readme
+        assert f"`{config.variable(secret)}`" in readme
+
+
 @pytest.mark.parametrize(
     ("was", "becomes", "place", "wanted"),
     [
