@@ -11,6 +11,7 @@ import os
 import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -79,18 +80,19 @@ class Evidence:
     # ---- in the thread ----
 
     def _put(self, sha256: str, jpeg: bytes) -> None:
-        path = self.path(sha256)
+        path, incoming = self.path(sha256), self._folder / INCOMING / sha256
         try:
             self._sweep()
             if path.exists() and path.read_bytes() == jpeg:
                 return
-            incoming = self._folder / INCOMING / sha256
             _write_synced(incoming, jpeg)
             path.parent.mkdir(parents=True, exist_ok=True)
             incoming.rename(path)
             for folder in (path.parent, self._folder):
                 _sync_folder(folder)
         except OSError as broken:
+            with suppress(OSError):  # a full disk needs its space back
+                incoming.unlink(missing_ok=True)
             raise StoreUnavailable(
                 f"照片存不下：{broken.strerror}", "照片没有存上。请通知维护人员检查磁盘"
             ) from broken

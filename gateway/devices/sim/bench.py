@@ -5,11 +5,11 @@ survives a kill: the same card lies on the reader again with the same balance.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gateway.devices.etc_files import CardKind, decode_toll, is_blank_toll
+from gateway.devices.etc_files import CardKind
 from gateway.devices.sim.camera import TRUCKS_FROM, InView, SimCamera
 from gateway.devices.sim.card import SimUserCard
 from gateway.devices.sim.drawer import Drawer
@@ -18,6 +18,7 @@ from gateway.devices.sim.link import SimLink
 from gateway.devices.sim.obu import SimObu
 from gateway.devices.sim.psam import SimPsam
 from gateway.devices.sim.scale import SimScale
+from gateway.devices.sim.truth import card_truth, debits_of, kind_of, tag_truth, told
 from gateway.devices.sim.vehicle import (
     CREDIT_PURSE,
     STORED_FEN,
@@ -110,24 +111,26 @@ class Bench:
 
     def truth(self) -> dict[str, Any]:
         """What the chips hold, whatever anyone heard of it."""
-        vehicle, psam = self._vehicle, self._terminal
+        vehicle, card, psam = self._vehicle, self._user_card, self._terminal
+        has_tag = self._tag is not None
+        is_in_range = has_tag and self._obu is not None and self._obu.chip is self._tag
         return {
             "present": vehicle is not None,
             "vehicle": self._told() if vehicle else None,
-            "card": self._card_truth(self._user_card) if self._user_card else None,
+            "card": card_truth(card, self._card.chip is card) if card else None,
             "psam": {
                 "terminal_no": psam.terminal_no,
                 "terminal_seq": psam.terminal_seq,
                 "locked": psam.is_locked,
                 "in_slot": self._psam.chip is psam,
             },
-            "obu": self._tag_truth(vehicle) if vehicle and self._tag else None,
+            "obu": tag_truth(vehicle, is_in_range) if vehicle and has_tag else None,
             "scale": {"weight_kg": self._scale.weight_kg} if self._scale else None,
         }
 
     def ledger(self) -> list[dict[str, Any]]:
         """Every debit any card of this bench performed, oldest first."""
-        debits = [debit for card in self._drawer.cards() for debit in _debits(card)]
+        debits = [debit for card in self._drawer.cards() for debit in debits_of(card)]
         return sorted(debits, key=lambda debit: (debit["at"], debit["terminal_seq"]))
 
     # ---- faults ----
@@ -264,54 +267,14 @@ class Bench:
         is_same = standing is not None and asked.plate == standing.plate
         return is_same and self._card.chip is not self._user_card
 
+    def _told(self) -> dict[str, Any]:
+        assert self._vehicle is not None
+        assert self._user_card is not None
+        return told(self._vehicle, self._user_card, self._exit_hex, self._parameters().stations)
+
     def _save(self) -> None:
         vehicle = self._vehicle.model_dump() if self._vehicle else None
         self._drawer.save({"next": self._next, "vehicle": vehicle}, "bench")
-
-    def _told(self) -> dict[str, Any]:
-        vehicle, card = self._vehicle, self._user_card
-        assert vehicle is not None
-        assert card is not None
-        station = self._parameters().stations.by_hex(vehicle.entry_hex or "")
-        return {
-            **vehicle.model_dump(exclude={"obu_serial", "card_number", "tag_plate"}),
-            "card_id": card.info.card_id,
-            "card_kind": _kind_name(card),
-            "balance_fen": card.balance,
-            "card_seq": card.card_seq,
-            "entry_station": station.name if station else None,
-            "exit_hex": self._exit_hex,
-            "obu": vehicle.obu_serial is not None,
-            "obu_id": vehicle.obu_serial,
-            "tag_plate": vehicle.tag_plate if vehicle.obu_serial else None,
-        }
-
-    def _card_truth(self, card: SimUserCard) -> dict[str, Any]:
-        trip = None if is_blank_toll(card.toll) else decode_toll(card.toll)
-        return {
-            "card_id": card.info.card_id,
-            "plate": card.info.plate,
-            "card_kind": _kind_name(card),
-            "balance_fen": card.balance,
-            "card_seq": card.card_seq,
-            "station_hex": trip.station_hex if trip else None,
-            "status": trip.status if trip else None,
-            "toll_hex": card.toll.hex().upper(),
-            "valid_to": card.info.valid_to,
-            "on_reader": self._card.chip is card,
-            "debits": _debits(card),
-        }
-
-    def _tag_truth(self, vehicle: Vehicle) -> dict[str, Any]:
-        return {
-            "obu_id": vehicle.obu_serial,
-            "plate": vehicle.tag_plate,
-            "removed": vehicle.obu_removed,
-            "valid_to": vehicle.obu_valid_to,
-            "due_fen": vehicle.accumulated_fen,
-            "paid_fen": vehicle.paid_fen,
-            "in_range": self._obu is not None and self._obu.chip is self._tag,
-        }
 
 
 def _place(link: SimLink, chip: SimUserCard | SimPsam | SimObu | None) -> None:
@@ -323,19 +286,6 @@ def _place(link: SimLink, chip: SimUserCard | SimPsam | SimObu | None) -> None:
 
 
 def _check_kind(asked: VehicleFields, card: SimUserCard | None) -> None:
-    if card is not None and asked.card_kind not in (None, _kind_name(card)):
-        raise RequestInvalid(f"车牌 {card.info.plate} 的卡是{_KINDS[_kind_name(card)]}，不能改卡种")
-
-
-_KINDS = {"stored": "储值卡", "credit": "记账卡"}
-
-
-def _kind_name(card: SimUserCard) -> str:
-    return "credit" if card.info.card_kind == CardKind.CREDIT else "stored"
-
-
-def _debits(card: SimUserCard) -> list[dict[str, Any]]:
-    return [
-        {"card_id": card.info.card_id, "plate": card.info.plate, **asdict(debit)}
-        for debit in card.ledger
-    ]
+    if card is not None and asked.card_kind not in (None, kind_of(card)):
+        name = "储值卡" if kind_of(card) == "stored" else "记账卡"
+        raise RequestInvalid(f"车牌 {card.info.plate} 的卡是{name}，不能改卡种")
