@@ -141,6 +141,22 @@ async def test_pulled_and_accepted_is_not_pushed_again(
     assert await truth.seqs() == []
 
 
+async def test_a_centre_that_never_got_the_pulled_ones_has_not_lost_the_pushed_ones(
+    store: Store, batches: Batches, outbox: Outbox, truth: Truth
+) -> None:
+    """Its high water stands below the pulled ones for ever; that is no loss."""
+    for seq in range(1, 4):
+        await save(store, seq)
+    await batches.seal_due()
+    await batches.settle("province", 1, verdicts(await lines(batches, 1)))
+    await save(store, 4)
+    await outbox.drain()
+    assert (await truth.lane())["high_water"] == 0
+    await outbox.heard("X03", 0, outbox.marks("X03"))
+    await outbox.refresh()
+    assert outbox.state()["unsent"] == 0
+
+
 async def test_pushed_and_accepted_is_shown_to_pullers_as_delivered(
     store: Store, batches: Batches, outbox: Outbox
 ) -> None:
