@@ -43,7 +43,7 @@ def settings(tmp_path: Path) -> Settings:
         (tmp_path / "tables" / file.name).write_bytes(file.read_bytes())
     text = DEMO.replace("demo-data", "data").replace("parameters/demo", "tables")
     (tmp_path / "gateway.toml").write_text(text, "utf-8")
-    return config.load(tmp_path / "gateway.toml", {})
+    return config.load(tmp_path / "gateway.toml", {}).model_copy(update={"lan": None})
 
 
 def with_lan(settings: Settings) -> Settings:
