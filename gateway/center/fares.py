@@ -6,6 +6,7 @@ the shortest one. The lane never sees this file.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ConfigDict
 from pydantic.alias_generators import to_camel
@@ -51,6 +52,33 @@ class Question(FareRequest):
     model_config = ConfigDict(
         frozen=True, extra="ignore", populate_by_name=True, alias_generator=to_camel
     )
+
+
+EXAMPLE: dict[str, Any] = {
+    "passageId": "X03-20251121080000-1A2B3C4D",
+    "passId": "016201204523000012345620251121070000",
+    "entryHex": "63010A02",
+    "exitHex": "62010B31",
+    "vehicleType": 1,
+    "vehicleClass": 0,
+    "axleCount": 2,
+    "entryTime": "2025-11-21T07:00:00+08:00",
+    "plate": "甘A12345",
+    "plateColour": 0,
+    "kind": 5,
+}
+EXAMPLE_ANSWER: dict[str, Any] = {
+    "amount_fen": 9405,
+    "fee95_fen": 8934,
+    "kind": 5,
+    "mileage_m": 235300,
+    "version": VERSION,
+    "split": [
+        {"prov": "62", "pFee": 5058, "pPayFee": 5325, "pM": 133200},
+        {"prov": "63", "pFee": 3876, "pPayFee": 4080, "pM": 102100},
+    ],
+}
+"""POST /v1/fares and its answer; a fare that cannot be had is 422 `{"code": 994, "detail": …}`."""
 
 
 @dataclass(frozen=True, slots=True)
