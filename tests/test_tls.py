@@ -47,7 +47,7 @@ async def test_a_client_that_trusts_the_authority_is_served_and_no_other(tmp_pat
             with pytest.raises(ClientConnectorCertificateError):
                 await http.get(url, ssl=client(stranger.ca_pem))
             with pytest.raises(ClientConnectorCertificateError):
-                await http.get(f"https://localhost:{port}/", ssl=client(identity.ca_pem))
+                await http.get(url, ssl=client(identity.ca_pem), server_hostname="other.lane")
     finally:
         await runner.cleanup()
 
