@@ -30,7 +30,7 @@ class Stage(StrEnum):
     """How far a pairing has come."""
 
     OPEN = "open"  # the QR is shown, nobody has scanned it
-    CLAIMED = "claimed"  # a handheld waits: compare the digits
+    CLAIMED = "waiting"  # a handheld waits: compare the digits
     CONFIRMED = "confirmed"  # the master said they are the same; the handheld has not asked yet
     PAIRED = "paired"
 

@@ -183,7 +183,7 @@ async def test_a_handheld_is_paired_and_is_its_own_owner(box: Box, handheld: Cli
     assert (status, waiting["state"]) == (200, "waiting")
     assert waiting["digits"] == digits_of(given["s"], NONCE, given["ca"])
     _, listed = await box.as_booth("GET", "/api/pairings")
-    assert listed["pairings"][0]["state"] == "claimed"
+    assert listed["pairings"][0]["state"] == "waiting"
     assert listed["pairings"][0]["digits"] == waiting["digits"]
     assert (await box.on_lan(handheld, "GET", "/api/whoami"))[0] == 401
 
