@@ -49,7 +49,7 @@ LAN = web.AppKey("lan", Lan)
 
 
 class PairingShown(BaseModel):
-    """One offer or one paired handheld. `url`, `qr_svg` and `secret` only while it is open."""
+    """One offer or one paired handheld. `url`, `qr_svg` and `secret` until it is confirmed."""
 
     id: str
     state: Stage
@@ -248,7 +248,7 @@ def _offer_shown(request: web.Request, offer: Offer) -> PairingShown:
         expires_at_ms=offer.expires_ms,
         paired_by=offer.opened_by,
     )
-    if offer.stage is not Stage.OPEN:
+    if offer.stage not in (Stage.OPEN, Stage.CLAIMED):
         return shown
     ca = request.app[PAIRINGS].ca_sha256
     url = f"https://{_lan(request).authority}/pair#s={offer.secret}&ca={ca}"

@@ -185,6 +185,7 @@ async def test_a_handheld_is_paired_and_is_its_own_owner(box: Box, handheld: Cli
     _, listed = await box.as_booth("GET", "/api/pairings")
     assert listed["pairings"][0]["state"] == "waiting"
     assert listed["pairings"][0]["digits"] == waiting["digits"]
+    assert listed["pairings"][0]["qr_svg"]  # the page keeps its picture while people compare
     assert (await box.on_lan(handheld, "GET", "/api/whoami"))[0] == 401
 
     status, _ = await box.as_booth("POST", f"/api/pairings/{offer['id']}/confirm")
