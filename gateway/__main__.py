@@ -49,7 +49,7 @@ def _tell(fault: GatewayError) -> None:
 
 
 def _demo(given: argparse.Namespace) -> int:
-    from gateway.app import demo
+    from gateway.demo import main as demo
 
     return demo(given.port, given.data, given.center_port, given.center_url)
 

@@ -2,6 +2,7 @@
 
 GatewayError(code, http_status, retryable; says detail and action in Chinese)
 ├─ ConfigInvalid            fix the file; exit 78, systemd does not restart
+├─ PortTaken                another program listens there
 ├─ DeviceUnavailable   (r)  reconnect, lane degraded
 │  ├─ CardAbsent       (r)  nobody on the reader: ask for the card
 │  ├─ PsamUnavailable  (r)  no debit without it: close the lane
@@ -51,6 +52,13 @@ class ConfigInvalid(GatewayError):
 
     code = "config.invalid"
     default_action = "请改正配置文件后重新启动"
+
+
+class PortTaken(GatewayError):
+    """A port cannot be listened on: another program has it."""
+
+    code = "port.taken"
+    default_action = "请换一个端口，或停掉占用它的程序"
 
 
 class DeviceUnavailable(GatewayError):

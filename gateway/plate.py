@@ -21,23 +21,23 @@ COLOURS = {
     11: "绿",
     12: "红",
 }
-NO_PLATE = re.compile(r"^无牌\d{0,8}$|^默A00000$")
+NO_PLATE = re.compile(r"无牌\d{0,8}$|默A00000")
 
 _LETTER = "A-HJ-NP-Z"
 _ANY = f"{_LETTER}0-9"
 _SHAPES = tuple(
     re.compile(shape)
     for shape in (
-        rf"^[{PROVINCES}][{_LETTER}O][{_ANY}]{{4}}[{_ANY}挂学警港澳领使试超]$",
-        rf"^[{PROVINCES}][{_LETTER}][DABCEFGHJK][{_ANY}]\d{{4}}$",  # small new-energy
-        rf"^[{PROVINCES}][{_LETTER}]\d{{5}}[DABCEFGHJK]$",  # large new-energy
-        rf"^[{PROVINCES}][{_LETTER}][{_ANY}]{{3,4}}应急$",
-        rf"^WJ[{PROVINCES}]?[{_ANY}]{{5}}$",
-        rf"^[{_LETTER}O]{{2}}[{_ANY}]{{5}}$",  # military
-        r"^使\d{6}$",
-        r"^\d{6}使$",
-        rf"^民航[{_ANY}]{{5}}$",
-        rf"^[{PROVINCES}][{_LETTER}][{_ANY}]{{4,5}}临$",
+        rf"[{PROVINCES}][{_LETTER}O][{_ANY}]{{4}}[{_ANY}挂学警港澳领使试超]",
+        rf"[{PROVINCES}][{_LETTER}][DABCEFGHJK][{_ANY}]\d{{4}}",  # small new-energy
+        rf"[{PROVINCES}][{_LETTER}]\d{{5}}[DABCEFGHJK]",  # large new-energy
+        rf"[{PROVINCES}][{_LETTER}][{_ANY}]{{3,4}}应急",
+        rf"WJ[{PROVINCES}]?[{_ANY}]{{5}}",
+        rf"[{_LETTER}O]{{2}}[{_ANY}]{{5}}",  # military
+        r"使\d{6}",
+        r"\d{6}使",
+        rf"民航[{_ANY}]{{5}}",
+        rf"[{PROVINCES}][{_LETTER}][{_ANY}]{{4,5}}临",
     )
 )
 
@@ -46,7 +46,7 @@ def check_plate(plate: str, colour: int) -> str:
     """The plate, as it goes into the record. Raises: PlateInvalid, saying what is wrong."""
     if colour not in COLOURS:
         raise PlateInvalid(f"没有这种车牌颜色：{colour}")
-    if NO_PLATE.match(plate) or any(shape.match(plate) for shape in _SHAPES):
+    if NO_PLATE.fullmatch(plate) or any(shape.fullmatch(plate) for shape in _SHAPES):
         return plate
     raise PlateInvalid(f"车牌格式不对：{_fault(plate)}")
 

@@ -58,7 +58,10 @@ class Store:
         writer = _Writer(path)
         await writer.start()
         address = f"{path.absolute().as_uri()}?mode=ro"  # noqa: ASYNC240 - touches no disk
-        reader = await aiosqlite.connect(address, uri=True)
+        reading = aiosqlite.connect(address, uri=True)
+        # Not a daemon by default: a box that dies of a bug would wait for it for ever.
+        reading._thread.daemon = True  # noqa: SLF001
+        reader = await reading
         reader.row_factory = aiosqlite.Row
         return cls(path, writer, reader)
 
@@ -84,6 +87,10 @@ class Store:
         """How long the newest commit took, for /readyz."""
         return self._writer.last_commit_ms
 
+    def pretend_full(self, is_full: bool) -> None:
+        """For the bench and tests: SQLite may use no page beyond those it has."""
+        self._writer.may_grow = not is_full
+
     async def close(self) -> None:
         await self._reader.close()
         await self._writer.stop()
@@ -107,6 +114,8 @@ class _Writer:
         self._stopped: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop
         self.last_commit_ms = 0.0
+        self.may_grow = True
+        self._is_limited = False
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -159,8 +168,9 @@ class _Writer:
         results: list[tuple[_Job, Any, BaseException | None]] = []
         begun = time.perf_counter()
         try:
-            if self._db is None:
-                self._db = _connect(self._path)
+            if self._db is None or self._is_limited == self.may_grow:
+                self._reconnect()
+            assert self._db is not None
             self._db.execute("BEGIN IMMEDIATE")
             for job in group:
                 results.append((job, *self._one(job.work)))
@@ -191,6 +201,14 @@ class _Writer:
             return None, fault
         self._db.execute("RELEASE work")
         return value, None
+
+    def _reconnect(self) -> None:
+        self._abandon()
+        self._db = _connect(self._path)
+        self._is_limited = not self.may_grow
+        if self._is_limited:
+            pages = self._db.execute("PRAGMA page_count").fetchone()[0]
+            self._db.execute(f"PRAGMA max_page_count={pages}")
 
     def _abandon(self) -> None:
         """After a failed write the handle is distrusted: close it, the next work opens anew."""

@@ -8,19 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-
+from gateway.access import demo_operators
 from gateway.check.box import reading
 from gateway.check.finding import Finding, fail, in_thread, ok, warn
 from gateway.config import Settings
 from gateway.errors import ParameterInvalid
-from gateway.params import TABLES, Operators, Package, Parameters, read_package
+from gateway.params import TABLES, Package, Parameters, read_package
 from gateway.units import Clock
 
 CENTER_S_MAX = 3.0
 OFFSET_S_MAX = 60
-DEMO_NUMBERS = ("1001", "9001", "7001")
 _LATER = "车道可以照常收费；请检查网络和地址，联网后自动上传"
 
 
@@ -135,18 +132,6 @@ def _fit(settings: Settings, now: Parameters) -> Iterator[Finding]:
     if weak := demo_operators(now.operators):
         told = f"工号 {'、'.join(weak)} 用的是演示密码"
         yield fail("工号", told, "请更换工号表；正式运行不接受演示密码")
-
-
-def demo_operators(operators: Operators) -> list[str]:
-    """Numbers whose password is the demo's. Slow on purpose: argon2, some 20 ms each."""
-    return [n for n in DEMO_NUMBERS if (who := operators.find(n)) and _opens(who.password_hash, n)]
-
-
-def _opens(password_hash: str, password: str) -> bool:
-    try:
-        return PasswordHasher().verify(password_hash, password)
-    except (VerificationError, InvalidHashError):
-        return False
 
 
 def _fresh(now: Parameters, now_ms: int) -> Finding:

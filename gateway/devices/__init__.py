@@ -1,1 +1,1 @@
-"""What the lane can touch: ports, drivers and their twins. Bytes become words here; no rule lives here."""
+"""What the lane can touch: ports, drivers, twins. Bytes become words; no rule lives here."""

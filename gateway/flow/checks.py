@@ -59,14 +59,18 @@ def finding(code: int, text: str, policy: Policy, level: Level | None = None) ->
 
 
 def check_media(
-    media: Media, parameters: Parameters, paid_here_at_ms: int | None
+    media: Media, parameters: Parameters, paid_here_at_ms: int | None, list_age_s: int
 ) -> tuple[Finding, ...]:
-    """All that is wrong with card and tag. `paid_here_at_ms`: when this card last paid here."""
+    """All that is wrong with card and tag.
+
+    Args:   paid_here_at_ms: when this card last paid here. list_age_s: since the centre last
+            said that this status list is the newest.
+    """
     policy = parameters.policy
     codes = [
         *_card(media.card.issue, media.read_at_ms),
         *_entry(media.card.toll, media.read_at_ms),
-        *_listed(media, parameters),
+        *_listed(media, parameters, list_age_s),
         *_repeat(media.read_at_ms, paid_here_at_ms, policy),
     ]
     if media.tag is None:
@@ -172,15 +176,14 @@ def _entry(toll: TollInfo | None, now_ms: int) -> Found:
         yield 54, f"入口时间 {beijing(toll.at_s * 1000):%Y-%m-%d %H:%M} 不合理"
 
 
-def _listed(media: Media, parameters: Parameters) -> Found:
+def _listed(media: Media, parameters: Parameters, list_age_s: int) -> Found:
     listing = parameters.status_list
     if hit := listing.find(media.card.issue.card_id):
         yield 24, f"卡在状态名单内：{hit.reason}（{hit.listed_at}）"
     if media.tag and (hit := listing.find(media.tag.system.contract_serial)):
         yield 6, f"标签在状态名单内：{hit.reason}（{hit.listed_at}）"
-    age_ms = media.read_at_ms - parameters.effective_from_ms["status_list"]
-    if age_ms > parameters.policy.status_list_stale_hours * 3_600_000:
-        yield 149, f"状态名单版本 {parameters.versions['status_list']} 较旧"
+    if list_age_s > parameters.policy.status_list_stale_hours * 3600:
+        yield 149, f"状态名单 {list_age_s // 3600} 小时没有更新"
 
 
 def _repeat(now_ms: int, paid_here_at_ms: int | None, policy: Policy) -> Found:

@@ -4,8 +4,9 @@ prepare moves no money and names both counters; whoever calls commit has journal
 finds out later what commit did, and never sends DEBIT. Source: domain.md §1.5–§1.9.
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from gateway.devices.etc_card import Debited, EtcCard, Opened
 from gateway.devices.etc_files import IssueInfo
@@ -16,9 +17,11 @@ from gateway.errors import (
     DeviceGarbled,
     DeviceUnavailable,
     OutcomeUnknown,
+    PsamUnavailable,
 )
 from gateway.flow.messages import DebitTicket
 
+T = TypeVar("T")
 Mac2 = Literal["verified", "refused", "unchecked"]
 
 
@@ -43,15 +46,16 @@ class Purse:
 
         Args:   card_id: the 20 digits this passage is about. amount_fen: 0 is legal.
             toll_hex: 43 bytes for 0019. at: yyyymmddHHMMSS, Beijing time.
-        Raises: CardAbsent, CardMismatch, CardRefused (money short, chip locked),
+        Raises: PsamUnavailable; CardAbsent, CardMismatch, CardRefused (money short, locked),
             DeviceUnavailable, DeviceGarbled. Whatever it is: nothing was taken.
         """
         self._open = None
-        terminal_no = (await self._psam.open()).terminal_no
+        terminal_no = (await _of_psam(self._psam.open())).terminal_no
         issue = await self._same_card(card_id)
         opened = await self._card.open_purchase(amount_fen, terminal_no)
         await self._card.update_toll(bytes.fromhex(toll_hex))
-        terminal_seq, mac1 = await self._psam.mac1(_purchase(issue, opened, amount_fen, at))
+        purchase = _purchase(issue, opened, amount_fen, at)
+        terminal_seq, mac1 = await _of_psam(self._psam.mac1(purchase))
         self._open = DebitTicket(
             card_id=card_id,
             card_seq=opened.card_seq,
@@ -123,6 +127,14 @@ class Purse:
         except DeviceGarbled:
             return None
         return proof.tac.hex().upper() if proof else None
+
+
+async def _of_psam(asked: Awaitable[T]) -> T:
+    """Whatever the PSAM cannot do is the lane's trouble, never the card's."""
+    try:
+        return await asked
+    except (CardRefused, DeviceUnavailable, DeviceGarbled) as fault:
+        raise PsamUnavailable(f"PSAM 不可用：{fault.detail}") from fault
 
 
 def _purchase(issue: IssueInfo, opened: Opened, amount_fen: int, at: str) -> Purchase:

@@ -41,11 +41,11 @@ from gateway.flow.messages import (
     Resumed,
     Suspended,
 )
-from gateway.flow.passage import Passage, State, Step
+from gateway.flow.passage import Owed, Passage, State, Step
 from gateway.flow.perform import Hands
 from gateway.flow.recording import Place
 from gateway.flow.rules import advance
-from gateway.flow.shift import Shifts
+from gateway.flow.shift import COLLECTED, Shifts
 from gateway.flow.view import E_DISK, E_RESTART, SCREEN_BUSY, STATE_NAMES, aside, problem_view, view
 from gateway.params import Parameters
 from gateway.runtime import Topic
@@ -89,8 +89,12 @@ class Lane:
         shifts: Shifts,
         parameters: Callable[[], Parameters],
         surroundings: Callable[[], dict[str, Any]],
+        on_saved: Callable[[str, int], None],
+        changes: Topic,
         clock: Clock,
     ) -> None:
+        """`surroundings`: what a snapshot says besides the passage. `on_saved(lane, at_ms)`: a
+        record is on disk. `changes`: told of each change."""
         self.lane, self.title = sign.place.lane, sign.title
         self.name = f"lane {self.lane}"
         self.is_enabled = sign.is_enabled
@@ -98,12 +102,12 @@ class Lane:
         """Journal number of the newest step."""
         self.passage = Passage()
         self.suspended: dict[str, Passage] = {}
-        self.changes = Topic()
+        self.changes = changes
         self.turns = 0
         """Moves at least once a second while the lane lives; feeds the watchdog."""
         self._place, self._books, self._hands, self._desk = sign.place, books, hands, desk
         self._shifts, self._parameters = shifts, parameters
-        self._surroundings, self._clock = surroundings, clock
+        self._surroundings, self._on_saved, self._clock = surroundings, on_saved, clock
         self._inbox: asyncio.Queue[Asked] = asyncio.Queue(INBOX_MAX)
         self._unanswered: Step | None = None
         self._unwritten: Event | None = None
@@ -157,6 +161,12 @@ class Lane:
             "problem": problem_view(problem),
             **self._surroundings(),
         }
+
+    @property
+    def closed_because(self) -> str:
+        """Why this lane cannot sell now, in Chinese; empty if it can."""
+        trouble = self._closed or (E_DISK if self._unwritten or self._is_adrift else None)
+        return trouble.detail if trouble else ""
 
     async def frame(self) -> Frame:
         """What the lane camera sees now. Raises: DeviceUnavailable."""
@@ -315,8 +325,8 @@ class Lane:
             raise
         self.rev = done.seq
         self._take_on(event, step, before)
-        if done.record:
-            self._settled(done.record)
+        if done.record and step.owed:
+            self._settled(done.record, step.owed)
         self.changes.publish()
         await self._act(step)
 
@@ -357,7 +367,7 @@ class Lane:
             case _:
                 self.passage = step.passage
 
-    def _settled(self, record: Saved) -> None:
+    def _settled(self, record: Saved, owed: Owed) -> None:
         p = self.passage
         fee_fen = amount_of(p) or 0
         self._record = record
@@ -369,7 +379,8 @@ class Lane:
             "record_id": record.id,
             "seq": record.seq,
         }
-        self._shifts.count(self.lane, fee_fen)
+        self._shifts.count(self.lane, fee_fen if owed.outcome in COLLECTED else 0)
+        self._on_saved(self.lane, owed.at_ms)
         took_ms = self._clock.now_ms() - p.opened_at_ms
         facts = {"passage_id": p.id, "seq": record.seq, "means": p.means, "fee_fen": fee_fen}
         log.info("passage saved", extra={**facts, "took_ms": took_ms})

@@ -27,7 +27,9 @@ from gateway.errors import (
     GatewayError,
     NoAnswer,
     OutcomeUnknown,
+    PhotoInvalid,
     PsamUnavailable,
+    StoreUnavailable,
 )
 from gateway.evidence import Evidence
 from gateway.flow import checks, fare, messages
@@ -101,12 +103,14 @@ class Hands:
         evidence: Evidence,
         fares: Fares,
         parameters: Callable[[], Parameters],
+        list_age_s: Callable[[], int],
         clock: Clock,
     ) -> None:
+        """`list_age_s`: seconds since the status list was known to be the newest."""
         self.kit, self._place, self._store = kit, place, store
         self._purse = Purse(kit.card, kit.psam)
         self._evidence, self._fares = evidence, fares
-        self._parameters, self._clock = parameters, clock
+        self._parameters, self._list_age_s, self._clock = parameters, list_age_s, clock
 
     async def answer(self, effect: Effect, p: Passage) -> Event:
         """Perform one effect; the event that answers it."""
@@ -136,7 +140,8 @@ class Hands:
             return MediaUnreadable(_unreadable(fault))
         frame = await looking
         paid_at_ms = await self._last_paid_here(media)
-        findings = checks.check_media(media, self._parameters(), paid_at_ms)
+        age_s = self._list_age_s()
+        findings = checks.check_media(media, self._parameters(), paid_at_ms, age_s)
         kind = ChecksPassed if checks.does_pass(findings) else ChecksFailed
         return kind(media, findings, _reading(frame))
 
@@ -177,7 +182,7 @@ class Hands:
         try:
             frame = await self.kit.camera.snap()
             sha256 = await self._evidence.keep(frame.jpeg, "camera")
-        except (DeviceUnavailable, DeviceGarbled) as fault:
+        except (DeviceUnavailable, DeviceGarbled, PhotoInvalid, StoreUnavailable) as fault:
             return PhotoMissing(_no_photo(fault.detail))
         return PhotoBound(sha256, _reading(frame))
 

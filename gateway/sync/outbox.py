@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tenacity import (
@@ -85,6 +85,13 @@ class Outbox:
         """Something was saved. Only a hint: nothing is lost without it."""
         self._hint.set()
         self._look.set()
+
+    def noticed(self, lane: str, saved_ms: int) -> None:
+        """One more record of this lane is on disk: the screen's count is right at once."""
+        route = self._routes[lane]
+        oldest_ms = route.debt.oldest_ms or saved_ms
+        route.debt = replace(route.debt, unsent=route.debt.unsent + 1, oldest_ms=oldest_ms)
+        self.poke()
 
     def state(self, lane: str | None = None) -> dict[str, Any]:
         """For the snapshot, without waiting: `{online, unsent, oldest_unsent_ms, eta_s, parked}`,

@@ -68,6 +68,10 @@ class ParameterShelf:
         self._now: Parameters | None = None
         self._window_ms = (0, 0)  # the tables in force are right from … until before …
 
+    def trust(self, key: Ed25519PublicKey) -> None:
+        """What packages from the centre must be signed with, from now on."""
+        self._key = key
+
     async def load(self) -> None:
         """Read folder and store. A broken package is noted and left out.
 

@@ -1,0 +1,460 @@
+"""The composition root: builds every part, hands each only what it needs, runs them together."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import disk_usage
+from typing import Any
+
+from aiohttp import web
+
+from gateway import __version__, tls
+from gateway.access import Access, demo_operators
+from gateway.config import LaneSection, Settings
+from gateway.devices import build
+from gateway.devices.etc_card import EtcCard
+from gateway.devices.obu import ObuReader
+from gateway.devices.psam import Psam
+from gateway.errors import (
+    ConfigInvalid,
+    DeviceUnavailable,
+    GatewayError,
+    PortTaken,
+    TlsUnavailable,
+)
+from gateway.evidence import Evidence
+from gateway.flow.books import Books
+from gateway.flow.desk import Desk
+from gateway.flow.lane import Lane, Sign
+from gateway.flow.perform import Hands, Kit
+from gateway.flow.recording import Place
+from gateway.flow.shift import Shifts
+from gateway.flow.watch import Watch
+from gateway.pairing import Pairings
+from gateway.params import Operators
+from gateway.runtime import LoopLag, Notifier, Service, Topic, Watchdog, supervise
+from gateway.store import Store
+from gateway.sync.batches import Batches
+from gateway.sync.center import CenterClient
+from gateway.sync.download import Downloads
+from gateway.sync.heartbeat import Box, Heartbeats
+from gateway.sync.holdings import Holdings
+from gateway.sync.outbox import Outbox
+from gateway.sync.photos import PhotoPusher
+from gateway.sync.shelf import ParameterShelf, public_key
+from gateway.units import Clock, SystemClock, beijing
+from gateway.web import ops, pairing, pull
+from gateway.web.app import Parts, create_app
+
+log = logging.getLogger(__name__)
+
+SHOWN_TABLES = ("status_list", "minimum_fares", "stations")
+SHUTDOWN_S = 2.0  # what is still running then is cut; the journal knows where it was
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One lane with everything that belongs to it alone."""
+
+    lane: Lane
+    watch: Watch
+    devices: build.Devices
+
+
+class Gateway:
+    """The box: every part, built and wired, not yet running."""
+
+    def __init__(self, settings: Settings, clock: Clock, store: Store) -> None:
+        self.settings, self.clock, self.store = settings, clock, store
+        names = [section.name for section in settings.lane]
+        key = settings.center.parameter_key
+        self.shelf = ParameterShelf(
+            store,
+            clock,
+            settings.parameters.folder,
+            public_key(key) if key else None,
+            exit_hex=settings.station.hex,
+            on_change=self._tell_all,
+        )
+        token = settings.center.token
+        self.client = CenterClient(
+            settings.center.url,
+            token.get_secret_value() if token else "",
+            clock,
+            fare_timeout_s=settings.center.fare_timeout_s,
+        )
+        self.outbox = Outbox(store, self.client, names, clock, self._tell_all)
+        self.evidence = Evidence(store, settings.data / "evidence", clock)
+        self.access = Access(store, lambda: self.shelf.current().operators, clock)
+        self.shifts = Shifts(store, clock)
+        self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
+        self.downloads = Downloads(self.shelf, self.client, clock)
+        self.batches = Batches(store, names, clock, self.outbox.poke)
+        self.lag = LoopLag(clock)
+        self.certificate: tls.Identity | None = None
+        self.stations = {section.name: self._station(section) for section in settings.lane}
+        self.lanes: Mapping[str, Lane] = {n: s.lane for n, s in self.stations.items()}
+
+    def services(self) -> list[Service]:
+        """All that runs for as long as the box does."""
+        working = [s for s in self.stations.values() if s.lane.is_enabled]
+        services: list[Service] = [s.lane for s in working]
+        services += [s.watch for s in working]
+        for station in working:
+            if station.devices.scale is not None:
+                services.append(_Named(f"scale {station.lane.lane}", station.devices.scale.run))
+        return [
+            *services,
+            self.outbox,
+            PhotoPusher(self.store, self.client, self.evidence.path, self._owes_money, self.clock),
+            self.heartbeats,
+            self.downloads,
+            self.batches,
+            self.lag,
+        ]
+
+    async def greet_center(self) -> None:
+        """The centre is there, as of now: do not wait for the next round of every loop."""
+        for lane in self.lanes:
+            await self.heartbeats.beat(lane)
+        await self.downloads.fetch()
+        self.outbox.poke()
+
+    def parts(self) -> Parts:
+        return Parts(
+            store=self.store,
+            clock=self.clock,
+            access=self.access,
+            shifts=self.shifts,
+            lanes=self.lanes,
+            evidence=self.evidence,
+            sync=self.outbox,
+            shelf=self.shelf,
+        )
+
+    def progress(self) -> ops.Progress:
+        """What moves, for /readyz and /metrics. Asks nobody."""
+        sync, now_ms = self.outbox.state(), self.clock.now_ms()
+        working = {n: s for n, s in self.stations.items() if s.lane.is_enabled}
+        return ops.Progress(
+            last_commit_ms=self.store.last_commit_ms,
+            loop_lag_ms=self.lag.worst_ms,
+            journal_seq=max(s.lane.rev for s in self.stations.values()),
+            unsent=sync["unsent"],
+            oldest_unsent_ms=sync["oldest_unsent_ms"],
+            parked=sync["parked"],
+            closed_lanes={
+                n: s.lane.closed_because for n, s in working.items() if s.lane.closed_because
+            },
+            devices=[
+                ops.DeviceSign(n, key, lamp["state"], _wall(now_ms, station.watch.proofs()[key]))
+                for n, station in working.items()
+                for key, lamp in station.watch.lamps().items()
+            ],
+        )
+
+    async def close(self) -> None:
+        await self.client.close()
+        for station in self.stations.values():
+            await station.devices.close()
+        await self.evidence.close()
+        self.access.close()
+
+    def _owes_money(self) -> bool:
+        return bool(self.outbox.state()["unsent"])
+
+    def _tell_all(self) -> None:
+        for station in getattr(self, "stations", {}).values():
+            station.lane.changes.publish()
+
+    def _station(self, section: LaneSection) -> Station:
+        settings, clock = self.settings, self.clock
+        built = build.devices(section, clock)
+        exit_ = settings.station
+        place = Place(section.name, section.lane_id, section.lane_no, exit_.hex, exit_.name)
+        psam = Psam(built.psam)
+        obu = ObuReader(built.obu, psam) if built.obu else None
+        kit = Kit(EtcCard(built.card), psam, obu, built.camera, built.scale)
+        changes = Topic()
+        links = {"reader": built.card, "psam": built.psam, "obu": built.obu}
+        watch = Watch(section.name, links, built.camera, built.scale, changes, clock)
+        lane = Lane(
+            Sign(place, section.shown, section.enabled),
+            Books(self.store, place, lambda: self.shelf.current().operators),
+            Hands(
+                kit,
+                place,
+                self.store,
+                self.evidence,
+                self.client,
+                self.shelf.current,
+                lambda: self.shelf.age_s("status_list"),
+                clock,
+            ),
+            Desk(self.shelf.current, self.evidence, built.scale, self.access.approve, clock),
+            self.shifts,
+            self.shelf.current,
+            lambda: self._surroundings(section.name, watch),
+            self.outbox.noticed,
+            changes,
+            clock,
+        )
+        return Station(lane, watch, built)
+
+    def _surroundings(self, lane: str, watch: Watch) -> dict[str, Any]:
+        """What a snapshot says besides the passage."""
+        versions = self.shelf.current().versions
+        return {
+            "devices": watch.lamps(),
+            "sync": self.outbox.state(lane),
+            "parameters": {
+                name: {"version": versions[name], "age_s": self.shelf.age_s(name)}
+                for name in SHOWN_TABLES
+            },
+        }
+
+    def _box_of(self, lane: str) -> Box:
+        lamps = self.stations[lane].watch.lamps()
+        left = self.certificate and self.certificate.leaf_expires - beijing(self.clock.now_ms())
+        return Box(
+            versions={"lane_gateway": __version__, **self.shelf.current().versions},
+            disk_free_bytes=disk_usage(self.settings.data).free,
+            devices={key: lamp["state"] for key, lamp in lamps.items()},
+            certificate_days_left=left.days if left else None,
+        )
+
+
+class _Named:
+    """A device's own loop as a service."""
+
+    def __init__(self, name: str, run: Callable[[], Any]) -> None:
+        self.name, self._run = name, run
+
+    async def run(self) -> None:
+        await self._run()
+
+
+@asynccontextmanager
+async def gateway(settings: Settings, clock: Clock) -> AsyncIterator[Gateway]:
+    """Everything built and read back, nothing running yet. One process per data folder.
+
+    Raises: ConfigInvalid, if another process has the folder; StoreUnavailable; ParameterInvalid.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        stack.callback(os.close, _lock(settings.data))
+        store = await Store.open(settings.database)
+        stack.push_async_callback(store.close)
+        box = Gateway(settings, clock, store)
+        stack.push_async_callback(box.close)
+        await box.shelf.load()
+        for lane in box.lanes.values():
+            await lane.recover()
+        await box.outbox.refresh()
+        yield box
+
+
+async def serve(
+    box: Gateway,
+    stop: asyncio.Event,
+    *,
+    more: Sequence[Service] = (),
+    tables: Sequence[web.RouteTableDef] = (),
+    equip: Callable[[web.Application], None] = lambda _: None,
+    ready: Callable[[str, str], None] = lambda _, __: None,
+) -> None:
+    """Open the listeners and run all services until `stop`, or until one of them breaks.
+
+    `tables` and `equip`: more routes for the booth's listener and what they need.
+    `ready` hears the booth's address and the handhelds' (or "") once pages are served.
+    """
+    notifier = Notifier.from_environment()
+    async with AsyncExitStack() as stack:
+        lan = _Lan(box)
+        app = _app(box, lan, tables, [], is_loopback=True)
+        equip(app)
+        listen = box.settings.listen
+        door = _bind(listen.host, listen.port)
+        await _open(stack, app, door, None)
+        port = door.getsockname()[1]
+        services = [*box.services(), *more, *await lan.open(stack)]
+        marks = [_turns(lane) for lane in box.lanes.values() if lane.is_enabled]
+        services.append(Watchdog(notifier, box.clock, marks))
+        ready(f"http://{listen.host}:{port}", lan.authority and f"https://{lan.authority}")
+        notifier.ready("车道开放")
+        try:
+            await _run_all(services, box.clock, stop)
+        finally:
+            notifier.stopping()
+
+
+async def _run_all(services: Sequence[Service], clock: Clock, stop: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(supervise(s, clock, _on_fault), name=s.name) for s in services]
+        await stop.wait()
+        for task in running:
+            task.cancel()
+
+
+def _on_fault(name: str, fault: GatewayError) -> None:
+    """The lamps see for themselves; the log has the story."""
+
+
+def _turns(lane: Lane) -> Callable[[], int]:
+    return lambda: lane.turns
+
+
+class _Lan:
+    """The lane network's side: TLS, pairing, paired handhelds. Its troubles never stop the lane."""
+
+    def __init__(self, box: Gateway) -> None:
+        self._box, settings = box, box.settings
+        self.identity: tls.Identity | None = None
+        self._door: socket.socket | None = None
+        if settings.lan:
+            names = (settings.lan.address, *settings.lan.names)
+            self._names = tuple(dict.fromkeys(names))
+            try:
+                folder, now = settings.data / "tls", beijing(box.clock.now_ms())
+                self.identity = tls.prepare(folder, self._names, now)
+                self._door = _bind(settings.lan.host, settings.lan.port)
+            except (TlsUnavailable, PortTaken) as fault:
+                log.error("handhelds stay out", extra={"why": fault.detail})
+        box.certificate = self.identity
+        fingerprint = self.identity.ca_sha256 if self.identity else ""
+        self.pairings = Pairings(box.store, box.clock, fingerprint)
+
+    def equip(self, app: web.Application) -> None:
+        app[pairing.PAIRINGS] = self.pairings
+        lan = self._box.settings.lan
+        if self.identity and self._door and lan:
+            app[pairing.LAN] = pairing.Lan(self.authority, self.identity.ca_pem)
+
+    @property
+    def authority(self) -> str:
+        """Where handhelds find us, host:port; empty if nowhere."""
+        lan = self._box.settings.lan
+        return f"{lan.address}:{self._door.getsockname()[1]}" if lan and self._door else ""
+
+    async def open(self, stack: AsyncExitStack) -> list[Service]:
+        if not (self.identity and self._door):
+            return []
+        try:
+            context = self.identity.context()
+        except TlsUnavailable as fault:
+            log.error("handhelds stay out", extra={"why": fault.detail})
+            return []
+        guard = pairing.lan_guard(self.pairings)
+        app = _app(self._box, self, [], [guard], is_loopback=False)
+        await _open(stack, app, self._door, context)
+        folder = self._box.settings.data / "tls"
+        return [tls.Renewal(folder, self._names, context, self._box.clock)]
+
+
+def _app(
+    box: Gateway,
+    lan: _Lan,
+    tables: Sequence[web.RouteTableDef],
+    guards: Sequence[Any],
+    *,
+    is_loopback: bool,
+) -> web.Application:
+    all_tables = [pairing.routes, pull.routes, ops.routes, *tables]
+    app = create_app(box.parts(), all_tables, guards, is_loopback=is_loopback)
+    lan.equip(app)
+    holdings = Holdings(box.store, list(box.lanes))
+    app[pull.PULL] = pull.Pull(box.batches, holdings, box.evidence.path)
+    app[pull.CONSUMERS] = {
+        pull.token_hash(consumer.token.get_secret_value()): consumer.name
+        for consumer in box.settings.consumer
+        if consumer.token
+    }
+    app[ops.VITALS], app[ops.CLOCK] = box, box.clock
+    return app
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises: PortTaken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as taken:
+        raise PortTaken(f"{host} 的端口 {port} 不能使用：{taken.strerror}") from taken
+
+
+async def _open(
+    stack: AsyncExitStack, app: web.Application, door: socket.socket, context: Any
+) -> None:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, door, ssl_context=context).start()
+
+
+def _wall(now_ms: int, age_ms: int | None) -> int | None:
+    return None if age_ms is None else now_ms - age_ms
+
+
+def _lock(data: Path) -> int:
+    """Hold the data folder for this process. Raises: ConfigInvalid."""
+    fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as held:
+        os.close(fd)
+        raise ConfigInvalid(
+            f"数据文件夹 {data} 正被另一个网关进程使用", "请先停掉另一个进程"
+        ) from held
+    return fd
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _say_open(url: str, lan_url: str) -> None:
+    log.info("open", extra={"url": url, "lan_url": lan_url})
+
+
+async def warm_up(box: Gateway) -> None:
+    """Start what needs long to start, while the page is served already."""
+    for station in box.stations.values():
+        if station.lane.is_enabled:
+            try:
+                await build.warm_up(station.devices.camera)
+            except DeviceUnavailable as fault:
+                log.warning("camera not ready", extra={"why": fault.detail})
+
+
+def refuse_demo_operators(operators: Operators) -> None:
+    """Raises: ConfigInvalid, if anybody could sign in with a password that is in our README."""
+    if weak := demo_operators(operators):
+        raise ConfigInvalid(
+            f"操作员表里有演示账号 {'、'.join(weak)}，正式运行不接受", "请换上本站的操作员参数表"
+        )
+
+
+def run(settings: Settings) -> int:
+    """`lane-gateway run`: until a signal. Returns the exit code."""
+    asyncio.run(_run(settings))
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    stop = stop_on_signals()
+    async with gateway(settings, SystemClock()) as box:
+        refuse_demo_operators(box.shelf.current().operators)
+        warming = asyncio.ensure_future(warm_up(box))
+        await serve(box, stop, ready=_say_open)
+        warming.cancel()
