@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from gateway import check, config, tls
+from gateway import access, check, config, tls
 from gateway.check import box, devices, outside
 from gateway.check.finding import Finding, Level, in_thread
 from gateway.config import Absent, OpencvCamera, PcscChip, SerialScale, Settings, Simulated
+from gateway.params import Operator, Operators
 from gateway.store import Store
 from gateway.units import SystemClock
 from tests.still_clock import StillClock
@@ -394,7 +395,7 @@ def test_the_demos_passwords_are_found_out_and_others_are_not() -> None:
     hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     people = {"1001": "1001", "9001": "h0rse", "7001": "garbage hash", "1234": "1234"}
     rows = tuple(
-        outside.Operators.model_fields["rows"].annotation.__args__[0](  # type: ignore[union-attr]
+        Operator(
             number=number,
             name="x",
             role="collector",
@@ -402,7 +403,7 @@ def test_the_demos_passwords_are_found_out_and_others_are_not() -> None:
         )
         for number, password in people.items()
     )
-    assert outside.demo_operators(outside.Operators(rows=rows)) == ["1001"]
+    assert access.demo_operators(Operators(rows=rows)) == ["1001"]
 
 
 # ---- devices ----

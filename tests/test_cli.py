@@ -84,12 +84,13 @@ def test_check_answers_through_the_command_line() -> None:
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A stand-in for the composition root that notes how it was called."""
+    """Stand-ins for the composition roots that note how they were called."""
     called: list[Any] = []
-    module = types.ModuleType("gateway.app")
-    module.demo = lambda *given: called.append(given) or 7  # type: ignore[attr-defined]
-    module.run = lambda given: called.append(given) or 8  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "gateway.app", module)
+    demo, run = types.ModuleType("gateway.demo"), types.ModuleType("gateway.app")
+    demo.main = lambda *given: called.append(given) or 7  # type: ignore[attr-defined]
+    run.run = lambda given: called.append(given) or 8  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gateway.demo", demo)
+    monkeypatch.setitem(sys.modules, "gateway.app", run)
     return called
 
 

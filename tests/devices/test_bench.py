@@ -99,14 +99,14 @@ class Lane:
             return Media(card, None, "没有标签", self.clock.now_ms())
 
     async def findings(self) -> dict[int, Level]:
-        found = checks.check_media(await self.media(), PARAMETERS, None)
+        found = checks.check_media(await self.media(), PARAMETERS, None, 0)
         return {f.code: f.level for f in found}
 
     async def passage(self, put: dict[str, Any]) -> Passage:
         media = await self.media()
         return Passage(
             media=media,
-            findings=checks.check_media(media, PARAMETERS, None),
+            findings=checks.check_media(media, PARAMETERS, None, 0),
             vehicle_type=put["vehicle_type"],
             vehicle_class=put["vehicle_class"],
         )

@@ -31,8 +31,8 @@ from gateway.flow.perform import Hands, Kit
 from gateway.flow.recording import Place
 from gateway.flow.shift import Shifts
 from gateway.params import Operator, Parameters, read_package
-from gateway.runtime import Topic
 from gateway.records import FareAnswer, FareRequest
+from gateway.runtime import Topic
 from gateway.store import Store, Work
 
 T = TypeVar("T")
@@ -232,9 +232,7 @@ class Box:
         lane = Lane(
             Sign(PLACE, "X03 出口", True),
             Books(store, PLACE, lambda: world.parameters.operators),
-            Hands(
-                kit, PLACE, store, evidence, world.fares, parameters, lambda: 0, world.clock
-            ),
+            Hands(kit, PLACE, store, evidence, world.fares, parameters, lambda: 0, world.clock),
             Desk(parameters, evidence, world.scale, approve, world.clock),
             Shifts(store, world.clock),
             parameters,

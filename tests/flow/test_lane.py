@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.rig import ENTRY_HEX, Box, World, damage, drive_through, entry
+from tests.flow.rig import Box, World, damage, drive_through
 
 
 @pytest.fixture
