@@ -1,4 +1,4 @@
-"""Pull the plug at every point where the lane touches the world, then start again. Money moves once.
+"""Pull the plug wherever the lane touches the world, then start again. Money moves once.
 
 Every commit and every APDU, before and after it; once more with the plug pulled again during the
 recovery; and with the card gone at each APDU while the box lives on.

@@ -1,4 +1,4 @@
-"""The table itself: every state reachable, every state with a way out, money states not cancellable."""
+"""The table itself: states reachable, states with a way out, money states not cancellable."""
 
 import ast
 from pathlib import Path

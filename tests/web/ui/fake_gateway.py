@@ -4,7 +4,6 @@ and answers with scripted snapshots. It follows interfaces.md §2 in shape and n
 
 import asyncio
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class Script:
-    """The lane as the test wants it. `obey` maps a command to the next snapshot's name or a refusal."""
+    """The lane as the test wants it: `obey` maps a command to the next snapshot or a refusal."""
 
     def __init__(self) -> None:
         self.snapshot: dict[str, Any] = fixtures.snapshot("idle")
@@ -45,6 +44,11 @@ class Script:
         rev = self.snapshot["rev"] + 1
         self.snapshot = {**fixtures.snapshot(name), "rev": rev, **changes}
         await self.push()
+
+    def anew(self) -> None:
+        """Another vehicle in the same state: no page has a draft for it."""
+        if self.snapshot["passage"]:
+            self.snapshot["passage"]["id"] = f"X03-{len(self.seen)}"
 
     async def push(self) -> None:
         for socket in list(self.sockets):
@@ -174,9 +178,7 @@ async def _table(request: web.Request) -> web.Response:
 
 def main() -> None:
     """By hand: `python -m tests.web.ui.fake_gateway`, then open http://127.0.0.1:8099/."""
-    web.run_app(
-        create_fake(), host="127.0.0.1", port=8099, print=lambda line: print(json.dumps(line))
-    )
+    web.run_app(create_fake(), host="127.0.0.1", port=8099)
 
 
 if __name__ == "__main__":

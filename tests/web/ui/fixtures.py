@@ -11,10 +11,26 @@ ALLOWED = {
     "evidenced": ["submit_plate", "classify", "hand_over", "suspend", "cancel"],
     "classified": ["submit_plate", "classify", "weigh", "quote", "hand_over", "suspend", "cancel"],
     "priced": [
-        "submit_plate", "classify", "weigh", "quote", "confirm_entry", "minimum_fare", "hand_over",
-        "suspend", "cancel",
+        "submit_plate",
+        "classify",
+        "weigh",
+        "quote",
+        "confirm_entry",
+        "minimum_fare",
+        "hand_over",
+        "suspend",
+        "cancel",
     ],
-    "agreed": ["submit_plate", "classify", "weigh", "quote", "save", "hand_over", "suspend", "cancel"],
+    "agreed": [
+        "submit_plate",
+        "classify",
+        "weigh",
+        "quote",
+        "save",
+        "hand_over",
+        "suspend",
+        "cancel",
+    ],
     "preparing": [],
     "debiting": [],
     "doubtful": ["prove", "hand_over"],
@@ -22,7 +38,7 @@ ALLOWED = {
     "saved": ["read"],
     "refused": ["override", "hand_over", "suspend", "cancel"],
     "held": ["settle_by_hand", "suspend", "cancel"],
-}  # fmt: skip
+}
 ALLOWED["unpriced"] = ALLOWED["priced"]
 NEXT = {
     "read": "plate",
@@ -43,10 +59,16 @@ NEXT = {
 }
 OK = {"state": "ok", "text": ""}
 QUOTE = {
-    "amount_fen": 4280, "pay_fee_fen": 4505, "discount_fen": 225, "kind": 1, "kind_name": "门架累计",
-    "station_name": "兰州东", "mileage_m": 87400, "table_version": "20251118001",
+    "amount_fen": 4280,
+    "pay_fee_fen": 4505,
+    "discount_fen": 225,
+    "kind": 1,
+    "kind_name": "门架累计",
+    "station_name": "兰州东",
+    "mileage_m": 87400,
+    "table_version": "20251118001",
     "explained": ["卡内累计 45.05 元，不低于最小费额 40.00 元", "ETC 优惠按费额表，不按比例计算"],
-}  # fmt: skip
+}
 RECORD = {
     "id": "G0030620010020102010020201111103000000001",
     "seq": 1042,
@@ -61,48 +83,86 @@ def now_ms() -> int:
 
 def passage(**changes: Any) -> dict[str, Any]:
     whole = {
-        "id": "X03-20201111103000-1A2B3C4D", "owner": "booth", "opened_at_ms": now_ms(),
-        "plate": "", "colour": None, "plate_source": "", "photo": None,
+        "id": "X03-20201111103000-1A2B3C4D",
+        "owner": "booth",
+        "opened_at_ms": now_ms(),
+        "plate": "",
+        "colour": None,
+        "plate_source": "",
+        "photo": None,
         "lpr": {"plate": "甘A12345", "colour": 0, "confidence": [0.99] * 7},
         "card": {
-            "kind": "stored", "number": "6201****3456", "balance_fen": 50000, "plate": "甘A12345",
-            "colour": 0, "vehicle_type": 1, "valid_to": "20301101",
+            "kind": "stored",
+            "number": "6201****3456",
+            "balance_fen": 50000,
+            "plate": "甘A12345",
+            "colour": 0,
+            "vehicle_type": 1,
+            "valid_to": "20301101",
         },
         "tag": {"number": "6201****0123", "plate": "甘A12345", "colour": 0, "vehicle_type": 1},
         "tag_fault": "",
         "entry": {
-            "station_name": "兰州东", "time": "2020-11-11T09:30:00+08:00",
-            "at_ms": now_ms() - 3_600_000, "source": "card",
+            "station_name": "兰州东",
+            "time": "2020-11-11T09:30:00+08:00",
+            "at_ms": now_ms() - 3_600_000,
+            "source": "card",
         },
         "findings": [],
         "vehicle": {
-            "type": None, "type_name": "", "class": None, "class_name": "", "axle_count": None,
-            "weight_kg": None, "limit_kg": None, "weight_source": "",
+            "type": None,
+            "type_name": "",
+            "class": None,
+            "class_name": "",
+            "axle_count": None,
+            "weight_kg": None,
+            "limit_kg": None,
+            "weight_source": "",
         },
-        "needs_weight": False, "quote": None, "entry_confirmed": False, "approval": None,
-        "record": None, "reason": "",
-    }  # fmt: skip
+        "needs_weight": False,
+        "quote": None,
+        "entry_confirmed": False,
+        "approval": None,
+        "record": None,
+        "reason": "",
+    }
     return {**whole, **changes}
 
 
 def snapshot(name: str = "idle") -> dict[str, Any]:
     """One of STATES, whole."""
     base = {
-        "rev": 1, "lane": "X03", "lane_name": "X03 出口", "state": "idle", "at_ms": now_ms(),
-        "station": {"name": "兰州南"}, "allowed": [], "busy": None, "passage": None,
-        "suspended": [], "last": None,
+        "rev": 1,
+        "lane": "X03",
+        "lane_name": "X03 出口",
+        "state": "idle",
+        "at_ms": now_ms(),
+        "station": {"name": "兰州南"},
+        "allowed": [],
+        "busy": None,
+        "passage": None,
+        "suspended": [],
+        "last": None,
         "shift": {
-            "id": 3, "operator": "1001", "shift": 1, "opened_at_ms": now_ms(), "count": 12,
+            "id": 3,
+            "operator": "1001",
+            "shift": 1,
+            "opened_at_ms": now_ms(),
+            "count": 12,
             "sum_fen": 51200,
         },
         "devices": {
-            "reader": {"name": "读卡器", **OK}, "psam": {"name": "PSAM", **OK},
-            "obu": {"name": "OBU", **OK}, "camera": {"name": "相机", **OK},
+            "reader": {"name": "读卡器", **OK},
+            "psam": {"name": "PSAM", **OK},
+            "obu": {"name": "OBU", **OK},
+            "camera": {"name": "相机", **OK},
             "scale": {"name": "称台", **OK, "weight_kg": 16420, "is_stable": True},
         },
         "sync": {"online": True, "unsent": 0, "oldest_unsent_ms": None, "eta_s": None, "parked": 0},
-        "policy": {"hex_from_card": False}, "parameters": {}, "problem": None,
-    }  # fmt: skip
+        "policy": {"hex_from_card": False},
+        "parameters": {},
+        "problem": None,
+    }
     changes = copy.deepcopy(STATES[name]())
     whole = {**base, **changes}
     if "allowed" not in changes:
@@ -116,18 +176,33 @@ def problem(code: str, detail: str, action: str) -> dict[str, Any]:
 
 PLATED = {"plate": "甘A12345", "colour": 0, "plate_source": "lpr", "photo": "ab" * 32}
 CAR = {
-    "type": 1, "type_name": "客一", "class": 0, "class_name": "普通", "axle_count": None,
-    "weight_kg": None, "limit_kg": None, "weight_source": "",
-}  # fmt: skip
+    "type": 1,
+    "type_name": "客一",
+    "class": 0,
+    "class_name": "普通",
+    "axle_count": None,
+    "weight_kg": None,
+    "limit_kg": None,
+    "weight_source": "",
+}
 TRUCK = {**CAR, "type": 12, "type_name": "货二"}
 WEIGHED = {**TRUCK, "axle_count": 2, "weight_kg": 21400, "limit_kg": 18000}
 TRUCK_CARD = {
-    "kind": "credit", "number": "6201****7788", "balance_fen": None, "plate": "甘A6F528",
-    "colour": 1, "vehicle_type": 12, "valid_to": "20301101",
-}  # fmt: skip
+    "kind": "credit",
+    "number": "6201****7788",
+    "balance_fen": None,
+    "plate": "甘A6F528",
+    "colour": 1,
+    "vehicle_type": 12,
+    "valid_to": "20301101",
+}
 OFFLINE = {
-    "online": False, "unsent": 12, "oldest_unsent_ms": 1, "eta_s": None, "parked": 1,
-}  # fmt: skip
+    "online": False,
+    "unsent": 12,
+    "oldest_unsent_ms": 1,
+    "eta_s": None,
+    "parked": 1,
+}
 
 
 def _at(state: str, passage_changes: dict[str, Any] | None = None, **more: Any) -> Any:
@@ -140,9 +215,13 @@ def _plain(state: str, **more: Any) -> Any:
 
 def _last() -> dict[str, Any]:
     return {
-        "plate": "甘A12345", "colour": 0, "amount_fen": 4280, "saved_at_ms": now_ms() - 20_000,
-        "record_id": RECORD["id"], "seq": 1042,
-    }  # fmt: skip
+        "plate": "甘A12345",
+        "colour": 0,
+        "amount_fen": 4280,
+        "saved_at_ms": now_ms() - 20_000,
+        "record_id": RECORD["id"],
+        "seq": 1042,
+    }
 
 
 MISSING = {"name": "读卡器", "state": "missing", "text": "串口没有应答"}
@@ -161,7 +240,9 @@ STATES: dict[str, Any] = {
             for n, plate in enumerate(("甘A12345", "甘AD12345"))
         ],
     },
-    "idle_no_card": _plain("idle", **problem("E-101", "没有读到卡", "请把卡平放在读卡区中间，再读一次")),
+    "idle_no_card": _plain(
+        "idle", **problem("E-101", "没有读到卡", "请把卡平放在读卡区中间，再读一次")
+    ),
     "idle_reader_missing": lambda: {
         "state": "idle",
         "devices": {
@@ -174,19 +255,33 @@ STATES: dict[str, Any] = {
     "plate": _at("checked"),
     "plate_unsure": _at(
         "checked",
-        {"lpr": {"plate": "甘A12B45", "colour": 0, "confidence": [0.99, 0.98, 0.95, 0.7, 0.6, 0.99, 0.99]}},
+        {
+            "lpr": {
+                "plate": "甘A12B45",
+                "colour": 0,
+                "confidence": [0.99, 0.98, 0.95, 0.7, 0.6, 0.99, 0.99],
+            }
+        },
     ),
     "plate_no_lpr": _at("checked", {"lpr": None}),
     "plate_no_photo": _at(
-        "checked", PLATED | {"photo": None},
-        **problem("E-203", "没有拍到照片：相机没有应答", "再拍一次，用手持机拍，或记原因后无照片继续"),
+        "checked",
+        PLATED | {"photo": None},
+        **problem(
+            "E-203", "没有拍到照片：相机没有应答", "再拍一次，用手持机拍，或记原因后无照片继续"
+        ),
     ),
-    "plate_energy": _at("checked", {"lpr": {"plate": "甘AD12345", "colour": 4, "confidence": [0.99] * 8}}),
+    "plate_energy": _at(
+        "checked", {"lpr": {"plate": "甘AD12345", "colour": 4, "confidence": [0.99] * 8}}
+    ),
     "plate_other_screen": _at("checked", {"owner": "handheld:2"}),
     "vehicle": _at("evidenced", PLATED),
-    "vehicle_differs": _at("evidenced", PLATED | {"vehicle": {**CAR, "type": 2, "type_name": "客二"}}),
+    "vehicle_differs": _at(
+        "evidenced", PLATED | {"vehicle": {**CAR, "type": 2, "type_name": "客二"}}
+    ),
     "vehicle_truck": _at(
-        "evidenced", {"plate": "甘A6F528", "colour": 1, "photo": "ab" * 32, "card": TRUCK_CARD, "tag": None}
+        "evidenced",
+        {"plate": "甘A6F528", "colour": 1, "photo": "ab" * 32, "card": TRUCK_CARD, "tag": None},
     ),
     "classified": _at("classified", PLATED | {"vehicle": CAR}),
     "classified_truck": _at(
@@ -199,10 +294,14 @@ STATES: dict[str, Any] = {
     ),
     "priced_short": _at(
         "priced",
-        PLATED | {
-            "vehicle": WEIGHED, "quote": QUOTE,
+        PLATED
+        | {
+            "vehicle": WEIGHED,
+            "quote": QUOTE,
             "card": {**TRUCK_CARD, "kind": "stored", "balance_fen": 3120},
-            "findings": [{"code": 61, "level": "warns", "text": "超限 18.9%：总重 21.40 吨，限重 18.00 吨"}],
+            "findings": [
+                {"code": 61, "level": "warns", "text": "超限 18.9%：总重 21.40 吨，限重 18.00 吨"}
+            ],
         },
     ),
     "unpriced": _at(
@@ -213,8 +312,10 @@ STATES: dict[str, Any] = {
     "agreed": _at("agreed", PLATED | {"vehicle": CAR, "quote": QUOTE, "entry_confirmed": True}),
     "agreed_minimum": _at(
         "agreed",
-        PLATED | {
-            "vehicle": CAR, "quote": {**QUOTE, "kind": 6, "kind_name": "最小费额"},
+        PLATED
+        | {
+            "vehicle": CAR,
+            "quote": {**QUOTE, "kind": 6, "kind_name": "最小费额"},
             "approval": {"operator": "9001", "name": "演示站长", "how": "booth", "at_ms": 0},
         },
     ),
@@ -243,55 +344,101 @@ STATES: dict[str, Any] = {
     },
     "refused_master": _at(
         "refused",
-        {"findings": [{"code": 24, "level": "master", "text": "卡在状态名单内：挂失，名单更新于 09:12"}]},
+        {
+            "findings": [
+                {"code": 24, "level": "master", "text": "卡在状态名单内：挂失，名单更新于 09:12"}
+            ]
+        },
     ),
     "refused_stops": _at(
         "refused",
-        {"findings": [
-            {"code": 41, "level": "stops", "text": "卡：甘A12345 标签：甘A54321"},
-            {"code": 55, "level": "master", "text": "卡里没有可用的入口信息"},
-            {"code": 165, "level": "warns", "text": "这张卡 2 分钟前已在本站缴费 42.80 元"},
-        ], "tag": {"number": "6201****0123", "plate": "甘A54321", "colour": 0, "vehicle_type": 1}},
+        {
+            "findings": [
+                {"code": 41, "level": "stops", "text": "卡：甘A12345 标签：甘A54321"},
+                {"code": 55, "level": "master", "text": "卡里没有可用的入口信息"},
+                {"code": 165, "level": "warns", "text": "这张卡 2 分钟前已在本站缴费 42.80 元"},
+            ],
+            "tag": {"number": "6201****0123", "plate": "甘A54321", "colour": 0, "vehicle_type": 1},
+        },
         allowed=["hand_over", "suspend", "cancel"],
     ),
-    "held": _at("held", {"findings": [{"code": 41, "level": "stops", "text": "卡：甘A12345 标签：甘A54321"}]}),
-}  # fmt: skip
+    "held": _at(
+        "held",
+        {"findings": [{"code": 41, "level": "stops", "text": "卡：甘A12345 标签：甘A54321"}]},
+    ),
+}
 
 
 def session(role: str = "collector") -> dict[str, Any]:
     shift = {
-        "id": 3, "lane": "X03", "operator": "1001", "shift": 1, "opened_at_ms": now_ms(),
+        "id": 3,
+        "lane": "X03",
+        "operator": "1001",
+        "shift": 1,
+        "opened_at_ms": now_ms(),
         "closed_at_ms": None,
-    }  # fmt: skip
+    }
     return {
-        "operator": "1001", "name": "演示收费员", "role": role, "owner": "booth", "shift": shift,
+        "operator": "1001",
+        "name": "演示收费员",
+        "role": role,
+        "owner": "booth",
+        "shift": shift,
         "allowed": ["look", "sell"],
-    }  # fmt: skip
+    }
 
 
 def signed_out() -> dict[str, Any]:
     return {
-        "operator": None, "name": None, "role": None, "owner": "booth", "shift": None, "allowed": [],
-    }  # fmt: skip
+        "operator": None,
+        "name": None,
+        "role": None,
+        "owner": "booth",
+        "shift": None,
+        "allowed": [],
+    }
 
 
 def picture() -> bytes:
     """What the lane camera sees, drawn."""
-    return """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 260"><rect width="400" height="260" fill="#5b6770"/>
-<rect x="60" y="40" width="280" height="170" rx="24" fill="#30404d"/><rect x="110" y="150" width="180" height="46" rx="4"
-fill="#0a4fa3"/><text x="200" y="184" font-size="30" fill="#fff" text-anchor="middle">甘A·12345</text></svg>""".encode()
+    return """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 260">
+<rect width="400" height="260" fill="#5b6770"/>
+<rect x="60" y="40" width="280" height="170" rx="24" fill="#30404d"/>
+<rect x="110" y="150" width="180" height="46" rx="4" fill="#0a4fa3"/>
+<text x="200" y="184" font-size="30" fill="#fff" text-anchor="middle">甘A·12345</text></svg>""".encode()
 
 
-TYPES = "客一 客二 客三 客四 货一 货二 货三 货四 货五 货六 专一 专二 专三 专四 专五 专六".split()
+TYPES = [f"客{n}" for n in "一二三四"] + [f"{k}{n}" for k in "货专" for n in "一二三四五六"]
 CODES = [1, 2, 3, 4, *range(11, 17), *range(21, 27)]
 CLASSES = {
-    0: "普通", 6: "公务", 8: "军警", 10: "紧急", 12: "免费", 14: "车队", 21: "绿通", 22: "联合收割机",
-    23: "抢险救灾", 24: "集装箱 J1", 25: "大件", 26: "应急", 27: "货车列车", 28: "集装箱 J2",
-}  # fmt: skip
+    0: "普通",
+    6: "公务",
+    8: "军警",
+    10: "紧急",
+    12: "免费",
+    14: "车队",
+    21: "绿通",
+    22: "联合收割机",
+    23: "抢险救灾",
+    24: "集装箱 J1",
+    25: "大件",
+    26: "应急",
+    27: "货车列车",
+    28: "集装箱 J2",
+}
 COLOURS = {
-    0: "蓝", 1: "黄", 2: "黑", 3: "白", 4: "渐变绿", 5: "黄绿双拼", 6: "蓝白渐变", 7: "临时", 9: "未确定",
-    11: "绿", 12: "红",
-}  # fmt: skip
+    0: "蓝",
+    1: "黄",
+    2: "黑",
+    3: "白",
+    4: "渐变绿",
+    5: "黄绿双拼",
+    6: "蓝白渐变",
+    7: "临时",
+    9: "未确定",
+    11: "绿",
+    12: "红",
+}
 STATIONS = [
     {"hex": "62010A12", "name": "兰州东", "pinyin": "lzd"},
     {"hex": "62010B31", "name": "兰州南", "pinyin": "lzn"},
@@ -305,11 +452,19 @@ def _row(
     n: int, plate: str, state: str, amount: int | None, delivery: str | None
 ) -> dict[str, Any]:
     return {
-        "id": f"X03-{n}", "lane": "X03", "state": state, "plate": plate, "amount_fen": amount,
-        "opened_at_ms": 1_700_000_000_000 + n * 60_000, "changed_at_ms": 0, "operator": "1001",
-        "shift_id": 3, "record_id": RECORD["id"] if delivery else None,
-        "seq": 1040 + n if delivery else None, "delivery": delivery,
-    }  # fmt: skip
+        "id": f"X03-{n}",
+        "lane": "X03",
+        "state": state,
+        "plate": plate,
+        "amount_fen": amount,
+        "opened_at_ms": 1_700_000_000_000 + n * 60_000,
+        "changed_at_ms": 0,
+        "operator": "1001",
+        "shift_id": 3,
+        "record_id": RECORD["id"] if delivery else None,
+        "seq": 1040 + n if delivery else None,
+        "delivery": delivery,
+    }
 
 
 HISTORY = [
@@ -319,33 +474,71 @@ HISTORY = [
     _row(1, "青B50271", "saved", 2340, "被退回"),
 ]
 HANDHELD = {
-    "id": "hh-2", "state": "paired", "name": "手持机 2", "paired_by": "9001", "last_seen_ms": 1_700_000_000_000,
-}  # fmt: skip
-SQUARE = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><path d="M0 0h3v3H0zM5 0h3v3H5zM0 5h3v3H0z"/></svg>'
+    "id": "hh-2",
+    "state": "paired",
+    "name": "手持机 2",
+    "paired_by": "9001",
+    "last_seen_ms": 1_700_000_000_000,
+}
+SQUARE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8">'
+    '<path d="M0 0h3v3H0zM5 0h3v3H5zM0 5h3v3H0z"/></svg>'
+)
 OFFER = {
-    "id": "offer-1", "state": "open", "name": "", "digits": None, "url": "https://192.0.2.7:8443/pair",
-    "qr_svg": SQUARE, "expires_at_ms": now_ms() + 10_000_000, "paired_by": "9001",
-}  # fmt: skip
+    "id": "offer-1",
+    "state": "open",
+    "name": "",
+    "digits": None,
+    "url": "https://192.0.2.7:8443/pair",
+    "qr_svg": SQUARE,
+    "expires_at_ms": now_ms() + 10_000_000,
+    "paired_by": "9001",
+}
 SHIFT = {
-    **session()["shift"], "count": 12, "sum_fen": 51200,
+    **session()["shift"],
+    "count": 12,
+    "sum_fen": 51200,
     "kinds": [
         {"kind": "paid", "means": "etc_card", "count": 11, "sum_fen": 48200},
         {"kind": "by_hand", "means": "cash", "count": 1, "sum_fen": 3000},
     ],
-    "unsent": {"count": 2, "sum_fen": 8560}, "signed_off": None,
-}  # fmt: skip
+    "unsent": {"count": 2, "sum_fen": 8560},
+    "signed_off": None,
+}
+
+
+def _entry(seq: int, event: str, state: str, body: dict[str, Any]) -> dict[str, Any]:
+    at_ms = 1_700_000_000_000 + seq * 1000
+    return {
+        "seq": seq,
+        "at_ms": at_ms,
+        "event": event,
+        "state": state,
+        "operator": "1001",
+        "body": body,
+    }
 
 
 def _age(name: str, age_s: int, **more: Any) -> dict[str, Any]:
     return {
-        "name": name, "version": "20251118001", "effective_from_ms": 1_763_395_200_000, "age_s": age_s,
-        "next": None, "rejected": None, **more,
-    }  # fmt: skip
+        "name": name,
+        "version": "20251118001",
+        "effective_from_ms": 1_763_395_200_000,
+        "age_s": age_s,
+        "next": None,
+        "rejected": None,
+        **more,
+    }
 
 
 ANSWERS: dict[str, Any] = {
     "GET lanes": [
-        {"lane": "X03", "name": "X03 出口", "enabled": True, "devices": snapshot("idle")["devices"]},
+        {
+            "lane": "X03",
+            "name": "X03 出口",
+            "enabled": True,
+            "devices": snapshot("idle")["devices"],
+        },
         {"lane": "X04", "name": "X04 出口", "enabled": False, "devices": {}},
     ],
     "POST shifts": SHIFT,
@@ -353,34 +546,48 @@ ANSWERS: dict[str, Any] = {
     "POST shifts/3/close": SHIFT,
     "GET tables/stations": {"version": "1", "rows": STATIONS},
     "GET tables/vehicle_types": {
-        "version": "1", "rows": [{"code": c, "name": n} for c, n in zip(CODES, TYPES, strict=True)],
+        "version": "1",
+        "rows": [{"code": c, "name": n} for c, n in zip(CODES, TYPES, strict=True)],
     },
     "GET tables/vehicle_classes": {
-        "version": "1", "rows": [{"code": c, "name": n} for c, n in CLASSES.items()],
+        "version": "1",
+        "rows": [{"code": c, "name": n} for c, n in CLASSES.items()],
     },
-    "GET tables/colours": {"version": "", "rows": [{"code": c, "name": n} for c, n in COLOURS.items()]},
+    "GET tables/colours": {
+        "version": "",
+        "rows": [{"code": c, "name": n} for c, n in COLOURS.items()],
+    },
     "GET passages": {"passages": HISTORY, "next": "1.X03-1"},
     "GET passages/X03-4": {
-        **HISTORY[0], "card": "6201****3456", "ended": "saved", "record": None, "fate": None,
+        **HISTORY[0],
+        "card": "6201****3456",
+        "ended": "saved",
+        "record": None,
+        "fate": None,
     },
     "GET passages/X03-4/timeline": {
         "entries": [
-            {"seq": 1, "at_ms": 1_700_000_000_000, "event": "ReadRequested", "state": "reading", "operator": "1001", "body": {}},
-            {"seq": 2, "at_ms": 1_700_000_001_000, "event": "ChecksPassed", "state": "checked", "operator": "", "body": {}},
-            {"seq": 3, "at_ms": 1_700_000_009_000, "event": "PlateSubmitted", "state": "evidenced", "operator": "1001",
-             "body": {"plate": "甘A12345", "colour": 0}},
-            {"seq": 4, "at_ms": 1_700_000_020_000, "event": "DebitConfirmed", "state": "saved", "operator": "", "body": {"tac": "E5383359"}},
+            _entry(1, "ReadRequested", "reading", {}),
+            _entry(2, "ChecksPassed", "checked", {}),
+            _entry(3, "PlateSubmitted", "evidenced", {"plate": "甘A12345", "colour": 0}),
+            _entry(4, "DebitConfirmed", "saved", {"tac": "E5383359"}),
         ],
     },
     "GET sync": {
-        "online": False, "backlog": {"count": 12, "oldest_age_s": 2400, "drain_s": None},
+        "online": False,
+        "backlog": {"count": 12, "oldest_age_s": 2400, "drain_s": None},
         "parked": [{"seq": 1031, "id": RECORD["id"], "reason": "金额与费额表不一致"}],
     },
     "GET parameters": {
         "parameters": [
-            _age("stations", 100_000), _age("status_list", 200_000),
-            _age("minimum_fares", 3600, next={"version": "20251201001", "effective_from_ms": 1_764_518_400_000},
-                 rejected={"version": "x", "reason": "签名不对"}),
+            _age("stations", 100_000),
+            _age("status_list", 200_000),
+            _age(
+                "minimum_fares",
+                3600,
+                next={"version": "20251201001", "effective_from_ms": 1_764_518_400_000},
+                rejected={"version": "x", "reason": "签名不对"},
+            ),
         ],
     },
     "GET pairings": {"pairings": [OFFER, HANDHELD]},
@@ -388,4 +595,4 @@ ANSWERS: dict[str, Any] = {
     "POST pairings/offer-1/confirm": {**HANDHELD, "id": "offer-1"},
     "DELETE pairings/hh-2": {"pairings": []},
     "DELETE pairings/offer-1": {"pairings": [HANDHELD]},
-}  # fmt: skip
+}
