@@ -1,10 +1,32 @@
 """The lane on twins: the whole flow, its branches, and what it refuses."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.flow.rig import Box, World, damage, drive_through
+from gateway.access import Who
+from gateway.devices.sim.card import SimUserCard
+from gateway.errors import (
+    CardRefused,
+    DeviceUnavailable,
+    EntryMismatch,
+    KeyReused,
+    MasterRefused,
+    NotOwner,
+    StaleRevision,
+    StoreUnavailable,
+    UnexpectedEvent,
+    WeightMissing,
+)
+from gateway.flow.books import key_of
+from gateway.flow.commands import COMMAND
+from gateway.flow.lane import Asked
+from gateway.records import FareAnswer
+from tests.flow.rig import COLLECTOR, ENTRY_HEX, Box, World, damage, drive_through, entry
+
+MASTER = {"operator": "9001", "password": "9001"}
 
 
 @pytest.fixture
@@ -12,6 +34,24 @@ async def box(tmp_path: Path):
     box = await Box.power_on(World(), tmp_path)
     yield box
     await box.power_off()
+
+
+async def to_agreed(box: Box) -> dict[str, Any]:
+    await box.do("read")
+    await box.do("submit_plate", plate="甘A12345", colour=0, source="lpr")
+    await box.do("classify", vehicle_type=1, vehicle_class=0)
+    await box.do("quote")
+    return await box.do("minimum_fare", **MASTER)
+
+
+async def ask(box: Box, key: str, rev: int, who: Who = COLLECTOR, **command: Any) -> dict[str, Any]:
+    """One command with a key and a rev of the test's own choosing."""
+    parsed = COMMAND.validate_python(command)
+    answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    digest = key_of(key, parsed.model_dump(mode="json"), who.operator)
+    answer = await box.lane._ask(Asked(parsed, who, digest, rev, answered))
+    await asyncio.gather(*box.lane._loose)
+    return answer
 
 
 async def test_a_car_pays_once_and_leaves_one_record(box: Box, tmp_path: Path) -> None:
@@ -27,3 +67,223 @@ async def test_a_car_pays_once_and_leaves_one_record(box: Box, tmp_path: Path) -
     assert record["cardTransNo"] == f"{debit.card_seq:04X}"
     assert (record["mac2"], record["tacSource"]) == ("verified", "answered")
     assert damage(tmp_path) == []
+
+
+async def test_the_exit_is_written_into_the_card_with_the_debit(box: Box) -> None:
+    from gateway.devices.etc_files import decode_toll
+
+    await drive_through(box)
+    toll = decode_toll(box.world.card.toll)
+    assert (toll.station_hex, toll.lane_no, toll.status) == ("62010B31", 3, 4)
+
+
+async def test_province_then_ministry_then_the_master(box: Box) -> None:
+    await box.do("read")
+    await box.do("submit_plate", plate="甘A12345", colour=0)
+    await box.do("classify", vehicle_type=1)
+    shot = await box.do("quote")
+    assert [request.kind for request in box.world.fares.asked] == [4, 5]
+    assert (shot["state"], shot["problem"]["code"]) == ("unpriced", "E-211")
+    box.world.fares.answers[5] = FareAnswer(amount_fen=4500, kind=5)
+    shot = await box.do("quote")
+    assert (shot["state"], shot["passage"]["quote"]["kind"]) == ("priced", 5)
+    box.world.fares.answers[4] = FareAnswer(amount_fen=4400, kind=4)
+    shot = await box.do("quote")
+    assert shot["passage"]["quote"]["amount_fen"] == 4400
+
+
+async def test_a_wrong_hex_names_both_stations_and_changes_nothing(box: Box) -> None:
+    box.world.fares.answers[4] = FareAnswer(amount_fen=4500)
+    await box.do("read")
+    await box.do("submit_plate", plate="甘A12345", colour=0)
+    await box.do("classify", vehicle_type=1)
+    rev = (await box.do("quote"))["rev"]
+    with pytest.raises(EntryMismatch, match=r"定西.*兰州东"):
+        await box.do("confirm_entry", station_hex="62010C07")
+    assert box.lane.rev == rev
+    assert "62010A12" not in str(box.lane.snapshot()["passage"])
+    assert (await box.do("confirm_entry", station_hex=ENTRY_HEX.lower()))["state"] == "agreed"
+
+
+async def test_a_wrong_master_is_noted_and_changes_nothing(box: Box) -> None:
+    await box.do("read")
+    await box.do("submit_plate", plate="甘A12345", colour=0)
+    await box.do("classify", vehicle_type=1)
+    rev = (await box.do("quote"))["rev"]
+    with pytest.raises(MasterRefused):
+        await box.do("minimum_fare", operator="9001", password="wrong")
+    assert box.lane.rev == rev
+    rows = await box.store.rows("SELECT event, body FROM journal WHERE state = ''")
+    assert [row["event"] for row in rows] == ["refused_minimum_fare"]
+    assert "wrong" not in rows[0]["body"]
+
+
+async def test_the_same_key_gives_the_same_answer_also_after_a_restart(tmp_path: Path) -> None:
+    world = World()
+    box = await Box.power_on(world, tmp_path)
+    await to_agreed(box)
+    rev = box.lane.rev
+    first = await ask(box, "key-1", rev, command="save")
+    assert await ask(box, "key-1", rev, command="save") == first
+    await box.power_off()
+    again = await Box.power_on(world, tmp_path)
+    assert await ask(again, "key-1", rev, command="save") == first
+    assert len(world.card.ledger) == len(await again.records()) == 1
+    with pytest.raises(KeyReused):
+        await ask(again, "key-1", rev, command="read")
+    await again.power_off()
+
+
+async def test_a_stale_page_is_refused_and_changes_nothing(box: Box) -> None:
+    rev = (await to_agreed(box))["rev"]
+    with pytest.raises(StaleRevision):
+        await ask(box, "k", rev - 1, command="save")
+    assert box.lane.snapshot()["state"] == "agreed"
+
+
+async def test_saving_twice_by_two_keys_pays_once(box: Box) -> None:
+    rev = (await to_agreed(box))["rev"]
+    saved = await ask(box, "a", rev, command="save")
+    with pytest.raises(StaleRevision):
+        await ask(box, "b", rev, command="save")
+    with pytest.raises(UnexpectedEvent):
+        await ask(box, "c", saved["rev"], command="save")
+    assert len(box.world.card.ledger) == 1
+
+
+async def test_a_truck_is_weighed_before_it_is_priced(box: Box) -> None:
+    box.world.scale.weight_kg = 21_460
+    await box.do("read")
+    await box.do("submit_plate", plate="甘A12345", colour=1)
+    shot = await box.do("classify", vehicle_type=13)
+    assert shot["passage"]["needs_weight"]
+    assert "quote" not in shot["allowed"]
+    with pytest.raises(UnexpectedEvent, match="计重"):
+        await box.do("quote")
+    shot = await box.do("weigh", axle_count=3, weight_kg=21_460)
+    assert shot["passage"]["vehicle"]["limit_kg"] == 25_000
+    assert "quote" in shot["allowed"]
+
+
+async def test_a_suspended_car_waits_while_another_pays_and_then_goes_on(tmp_path: Path) -> None:
+    world = World()
+    box = await Box.power_on(world, tmp_path)
+    first = (await to_agreed(box))["passage"]["id"]
+    await box.do("suspend")
+    other = SimUserCard.issue(
+        card_number="2045220000654321", entry=entry(plate="甘A54321"), plate="甘A54321"
+    )
+    world.reader.insert(other)
+    await drive_through(box)
+    await box.power_off()
+
+    again = await Box.power_on(world, tmp_path)
+    assert again.lane.snapshot()["suspended"][0]["passage"] == first
+    world.reader.insert(world.card)
+    shot = await again.do("resume", passage=first)
+    assert (shot["state"], shot["passage"]["id"]) == ("agreed", first)
+    await again.do("save")
+    assert [r["seq"] for r in await again.records()] == [1, 2]
+    assert len(world.card.ledger) == len(other.ledger) == 1
+    await again.power_off()
+
+
+async def test_one_screen_owns_a_passage_and_the_booth_may_take_it_back(box: Box) -> None:
+    handheld = Who("1001", "演示收费员", "collector", "handheld:1")
+    await ask(box, "1", box.lane.rev, handheld, command="read")
+    with pytest.raises(NotOwner):
+        await ask(box, "2", box.lane.rev, command="cancel", reason="操作错了")
+    shot = await ask(box, "3", box.lane.rev, command="suspend")
+    passage = shot["suspended"][0]["passage"]
+    shot = await ask(box, "4", shot["rev"], command="resume", passage=passage)
+    assert shot["passage"]["owner"] == "booth"
+
+
+async def test_a_camera_that_fails_asks_for_a_reason_and_nothing_is_lost(box: Box) -> None:
+    await box.do("read")
+    box.world.camera.fault = DeviceUnavailable("相机没有应答")
+    shot = await box.do("submit_plate", plate="甘A12345", colour=0)
+    assert (shot["state"], shot["problem"]["code"]) == ("checked", "E-203")
+    assert shot["passage"]["plate"] == "甘A12345"
+    shot = await box.do("submit_plate", plate="甘A12345", colour=0, no_photo_reason="相机坏了")
+    assert shot["state"] == "evidenced"
+
+
+async def test_correcting_the_plate_takes_the_fare_back(box: Box) -> None:
+    await to_agreed(box)
+    shot = await box.do("submit_plate", plate="甘A12346", colour=0)
+    assert (shot["state"], shot["passage"]["quote"]) == ("evidenced", None)
+    assert [f["code"] for f in shot["passage"]["findings"]] == [123, 52]
+
+
+async def test_a_doubtful_debit_whose_card_is_gone_becomes_one_doubtful_record(box: Box) -> None:
+    await to_agreed(box)
+    box.world.reader.arm("pulled_after", 5)
+    shot = await box.do("save")
+    assert (shot["state"], shot["problem"]["code"]) == ("doubtful", "E-301")
+    assert shot["allowed"] == ["prove", "hand_over"]
+    shot = await box.do("hand_over", reason="司机已离开")
+    assert "cancel" not in shot["allowed"]
+    await box.do("settle_by_hand", means="unpaid", reason="监控确认放行", **MASTER)
+    (record,) = await box.records()
+    assert (record["outcome"], record["means"], record["tac"]) == ("doubtful", "none", None)
+    assert record["transFee"] == box.world.card.ledger[0].amount_fen
+    assert record["cardTransNo"] == "0000"
+
+
+async def test_a_card_without_money_is_not_charged_and_may_pay_by_hand(tmp_path: Path) -> None:
+    world = World(card=SimUserCard.issue(entry=entry(), balance_fen=100))
+    box = await Box.power_on(world, tmp_path)
+    await to_agreed(box)
+    shot = await box.do("save")
+    assert (shot["state"], shot["problem"]["code"]) == ("agreed", "E-215")
+    await box.do("hand_over", reason="余额不足")
+    await box.do("settle_by_hand", means="cash", amount_fen=3800, reason="现金", **MASTER)
+    (record,) = await box.records()
+    assert (record["outcome"], record["means"], record["fee"]) == ("by_hand", "cash", 3800)
+    assert world.card.ledger == []
+    await box.power_off()
+
+
+async def test_a_card_that_leaves_before_reading_ends_is_told_and_forgotten(box: Box) -> None:
+    box.world.reader.remove()
+    shot = await box.do("read")
+    assert (shot["state"], shot["problem"]["code"]) == ("idle", "E-101")
+    box.world.reader.insert(box.world.card)
+    assert (await box.do("read"))["state"] == "checked"
+
+
+async def test_a_disk_that_refuses_moves_no_money_and_the_lane_recovers(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every commit of a save refused in turn: said, nothing lost, and at most one debit."""
+    await to_agreed(box)
+    real = type(box.store).write
+    for refused in (1, 2, 3):
+        count = 0
+
+        async def write(store: Any, work: Any, refused: int = refused) -> Any:
+            nonlocal count
+            count += 1
+            if count == refused:
+                raise StoreUnavailable("磁盘不能写")
+            return await real(store, work)
+
+        monkeypatch.setattr(type(box.store), "write", write)
+        with pytest.raises(StoreUnavailable):
+            await box.do("save")
+        monkeypatch.setattr(type(box.store), "write", real)
+        await box.lane._find_footing()
+        if box.lane._unwritten:
+            assert box.lane.snapshot()["problem"]["code"] == "E-303"
+            await box.lane._write_again()
+        if box.lane.passage.state == "saved":
+            break
+        assert box.world.card.ledger == []
+    assert box.lane.passage.state == "saved"
+    assert len(box.world.card.ledger) == len(await box.records()) == 1
+
+
+async def test_what_is_refused_says_so_in_chinese() -> None:
+    assert "拒绝" in str(CardRefused(0x6985, "扣款"))
+    assert WeightMissing("货车须先计重").action
