@@ -63,8 +63,9 @@ async def test_blank_totals_are_no_totals(booth: Booth) -> None:
 
 async def test_an_answer_without_our_own_random_is_not_ours(booth: Booth) -> None:
     issuer, serial = booth.obu.system[:8], booth.obu.system[10:18]
-    key = crypto.card_key(crypto.DEMO_KEYS.vehicle, issuer, serial)
-    replayed = crypto.encipher(key, crypto.pad(bytes([67]) + bytes(8) + booth.obu.vehicle[:59]))
+    key = crypto.TRIPLE_DES.card_key(crypto.DEMO_KEYS.vehicle, issuer, serial)
+    body = bytes([67]) + bytes(8) + booth.obu.vehicle[:59]
+    replayed = crypto.TRIPLE_DES.encipher(key, crypto.TRIPLE_DES.pad(body))
     booth.obu._handlers[0x00, 0xB4] = lambda _: replayed
     with pytest.raises(DeviceGarbled, match="没有本次的随机数"):
         await booth.obu_reader.read()

@@ -5,7 +5,7 @@ the card's own truth: what a debit says happened, happened, whatever anyone hear
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -25,6 +25,9 @@ from gateway.devices.sim.memory import ChipMemory
 BLANK_TOLL = b"\xaa\x29".ljust(TOLL_LENGTH, b"\x00")
 PLAIN_PURCHASE = 0x06
 SEQ_MAX = 0xFFFF
+KEY_VERSION = 1
+CARD_VERSIONS: Mapping[crypto.AlgorithmName, int] = {"3des": 0x40, "sm4": 0x50}
+"""EF0015's version byte; a high nibble of 5 and more can do SM4 (domain.md §1.1)."""
 
 
 class Debit(NamedTuple):
@@ -57,6 +60,7 @@ class SimUserCard(SimChip):
 
     `is_number_after`: GET TRANSACTION PROOF knows a debit by the number after it (n+1), else by
     its own (n). `is_tac_first`: order of the proof. Sources differ in both (domain.md §12.5).
+    `lies_mac2`: it debits as it should and answers a wrong MAC2.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class SimUserCard(SimChip):
         balance: int,
         card_seq: int = 0,
         ledger: tuple[Debit, ...] = (),
+        algorithm: crypto.AlgorithmName = "3des",
+        key_version: int = KEY_VERSION,
         keys: crypto.MasterKeys = crypto.DEMO_KEYS,
     ) -> None:
         super().__init__()
@@ -85,11 +91,14 @@ class SimUserCard(SimChip):
         self.card_seq = card_seq
         self.ledger = list(ledger)
         self.is_number_after = self.is_tac_first = True
+        self.lies_mac2 = False
+        self.algorithm, self.key_version = algorithm, key_version
         self.randoms: Callable[[int], bytes] = secrets.token_bytes
         self._memory = memory
         issuer, number = bytes.fromhex(issue.issuer), bytes.fromhex(issue.card_number)
-        self._purchase_key = crypto.card_key(keys.purchase, issuer, number)
-        self._tac_key = crypto.card_key(keys.tac, issuer, number)
+        self._suite = crypto.SUITES[algorithm]
+        self._purchase_key = self._suite.card_key(keys.purchase, issuer, number)
+        self._tac_key = self._suite.card_key(keys.tac, issuer, number)
         self._selected = MF
         self._purchase: _Purchase | None = None
 
@@ -110,14 +119,19 @@ class SimUserCard(SimChip):
         valid_from: str = "20201102",
         valid_to: str = "20301101",
         issuer: str = "B8CACBE062010001",
-        card_version: int = 0x40,
+        card_version: int | None = None,
         card_seq: int = 0,
+        algorithm: crypto.AlgorithmName = "3des",
+        key_version: int = KEY_VERSION,
     ) -> Self:
-        """A new card, written to its memory. `balance_fen` of a 记账卡 is its virtual purse."""
+        """A new card, written to its memory. `balance_fen` of a 记账卡 is its virtual purse.
+
+        Without `card_version` it is one that can do `algorithm` (domain.md §1.1).
+        """
         info = IssueInfo(
             issuer=issuer,
             card_kind=int(card_kind),
-            card_version=card_version,
+            card_version=CARD_VERSIONS[algorithm] if card_version is None else card_version,
             network=network,
             card_number=card_number,
             valid_from=valid_from,
@@ -128,7 +142,8 @@ class SimUserCard(SimChip):
             vehicle_type=vehicle_type,
         )
         toll = encode_toll(entry) if entry else BLANK_TOLL
-        card = cls(memory or ChipMemory(), info, toll, balance_fen, card_seq)
+        memory = memory or ChipMemory()
+        card = cls(memory, info, toll, balance_fen, card_seq, (), algorithm, key_version)
         card.save()
         return card
 
@@ -145,6 +160,8 @@ class SimUserCard(SimChip):
             state["balance"],
             state["card_seq"],
             tuple(Debit(**debit) for debit in state["ledger"]),
+            state.get("algorithm", "3des"),
+            state.get("key_version", KEY_VERSION),
         )
 
     def save(self) -> None:
@@ -157,6 +174,8 @@ class SimUserCard(SimChip):
             "balance": self.balance,
             "card_seq": self.card_seq,
             "ledger": [debit._asdict() for debit in self.ledger],
+            "algorithm": self.algorithm,
+            "key_version": self.key_version,
         }
         self._memory.save(state)
 
@@ -217,12 +236,11 @@ class SimUserCard(SimChip):
             raise Refusal(StatusWord.AMOUNT_SHORT)
         random = self.randoms(4)
         self._purchase = _Purchase(kind, amount_fen, apdu.data[5:11], random)
-        key_version_and_algorithm = b"\x01\x00"
         return (
             self.balance.to_bytes(4)
             + self.card_seq.to_bytes(2)
             + bytes(3)
-            + key_version_and_algorithm
+            + bytes([self.key_version, self._suite.wire])
             + random
         )
 
@@ -243,12 +261,15 @@ class SimUserCard(SimChip):
         if len(apdu.data) != 15:
             raise Refusal(StatusWord.WRONG_LENGTH)
         terminal_seq, at = int.from_bytes(apdu.data[:4]), apdu.data[4:11]
-        key = crypto.session_key(self._purchase_key, purchase.random, self.card_seq, terminal_seq)
+        suite = self._suite
+        key = suite.session_key(self._purchase_key, purchase.random, self.card_seq, terminal_seq)
         body = purchase.amount_fen, purchase.kind, purchase.terminal_no
-        if crypto.mac1(key, *body, at) != apdu.data[11:]:
+        if suite.mac1(key, *body, at) != apdu.data[11:]:
             raise Refusal(StatusWord.WRONG_MAC)
-        tac = crypto.tac(self._tac_key, *body, apdu.data[:11])
-        receipt = tac + crypto.mac2(key, purchase.amount_fen)
+        mac2 = suite.mac2(key, purchase.amount_fen)
+        if self.lies_mac2:
+            mac2 = bytes(0xFF ^ byte for byte in mac2)
+        receipt = suite.tac(self._tac_key, *body, apdu.data[:11]) + mac2
         self._take(purchase, terminal_seq, at.hex(), receipt)
         return receipt
 

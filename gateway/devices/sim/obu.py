@@ -1,8 +1,8 @@
 """The twin of an OBU's ESAM: system file, enciphered vehicle file, gantry totals. Demo keys.
 
 House definition, as nothing public settles it (domain.md §12.6): the answer to 00B4 is
-3DES-ECB of length(1) ‖ random(8) ‖ data ‖ 80 00…, under the vehicle key diversified by
-issuer ×2 and contract serial; length counts random and data.
+ECB of length(1) ‖ random(8) ‖ data ‖ 80 00…, under the vehicle key diversified by issuer ×2 and
+contract serial; length counts random and data. 3DES, or SM4 on a tag of contract version 5x.
 """
 
 from dataclasses import replace
@@ -25,6 +25,8 @@ from gateway.devices.sim.memory import ChipMemory
 
 TOTALS_OFFSET = 314
 TOTALS_FILE_LENGTH = 512
+SM4_VERSION = 0x50
+"""As a card's version byte tells it (domain.md §1.1); of a tag's nothing public says so."""
 
 
 class SimObu(SimChip):
@@ -45,7 +47,8 @@ class SimObu(SimChip):
         }
         self.system, self.vehicle, self.totals = system, vehicle, totals
         issuer, serial = system[:8], system[10:18]
-        self._key = crypto.card_key(keys.vehicle, issuer, serial)
+        self._suite = crypto.SM4 if system[9] >= SM4_VERSION else crypto.TRIPLE_DES
+        self._key = self._suite.card_key(keys.vehicle, issuer, serial)
         self._selected = MF
 
     @classmethod
@@ -74,9 +77,13 @@ class SimObu(SimChip):
         success_count: int = 0,
         mileage_m: int = 0,
         no_card_count: int = 0,
+        algorithm: crypto.AlgorithmName = "3des",
     ) -> Self:
         """A new OBU. Without `entry` its EF04 is blank, as after an exit."""
-        system = ObuSystemInfo(issuer, 0, 0x40, contract_serial, valid_from, valid_to, is_installed)
+        version = SM4_VERSION if algorithm == "sm4" else 0x40
+        system = ObuSystemInfo(
+            issuer, 0, version, contract_serial, valid_from, valid_to, is_installed
+        )
         vehicle = ObuVehicleInfo(plate, colour, vehicle_type, user_type, axle_count)
         totals = None
         if entry is not None:
@@ -149,4 +156,4 @@ class SimObu(SimChip):
         if key_id:
             raise Refusal(StatusWord.NO_KEY)
         body = random + self.vehicle[:length]
-        return crypto.encipher(self._key, crypto.pad(bytes([len(body)]) + body))
+        return self._suite.encipher(self._key, self._suite.pad(bytes([len(body)]) + body))

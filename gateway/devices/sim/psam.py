@@ -1,5 +1,10 @@
-"""The twin of a PSAM: terminal number, its trade counter, MAC1, the check of MAC2. Demo keys."""
+"""The twin of a PSAM: terminal number, its trade counter, MAC1, the check of MAC2. Demo keys.
 
+One with both algorithms takes the one that 8070 names, which is the card's. Unauthorised, locked
+or with its counter at the end it still tells who it is, and computes nothing.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,18 +15,24 @@ from gateway.devices.sim.memory import ChipMemory
 
 WRONG_MAC2_MAX = 3
 """Wrong ones in a row until it locks: assumed (domain.md §12.21)."""
+SEQ_MAX = 0xFFFFFFFF
+KEY_VERSION = 1
+BOTH: tuple[crypto.AlgorithmName, ...] = ("3des", "sm4")
+VEHICLE_KEYS = {3: crypto.TRIPLE_DES, 4: crypto.SM4}
+"""P2 of DELIVERY KEY is key id + 3 (domain.md §2); key 1 being the SM4 one is ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Purchase:
     """Between 8070 and 8072; lost with the power."""
 
+    suite: crypto.Suite
     session: bytes
     amount_fen: int
 
 
 class SimPsam(SimChip):
-    """A lane's PSAM. `terminal_seq` is the number it used last."""
+    """A lane's PSAM. `terminal_seq` is the number it used last, `seq_max` the last it has."""
 
     def __init__(
         self,
@@ -31,6 +42,9 @@ class SimPsam(SimChip):
         issuer: str,
         terminal_seq: int,
         wrong_mac2: int = 0,
+        is_authorised: bool = True,
+        seq_max: int = SEQ_MAX,
+        algorithms: Sequence[crypto.AlgorithmName] = BOTH,
         keys: crypto.MasterKeys = crypto.DEMO_KEYS,
     ) -> None:
         super().__init__()
@@ -44,10 +58,12 @@ class SimPsam(SimChip):
         }
         self.serial, self.terminal_no, self.issuer = serial, terminal_no, issuer
         self.terminal_seq, self.wrong_mac2 = terminal_seq, wrong_mac2
+        self.is_authorised, self.seq_max = is_authorised, seq_max
+        self.algorithms = tuple(algorithms)
         self._memory, self._keys = memory, keys
         self._selected = MF
         self._purchase: _Purchase | None = None
-        self._vehicle_key: bytes | None = None
+        self._vehicle_key: tuple[crypto.Suite, bytes] | None = None
 
     @classmethod
     def issue(
@@ -58,9 +74,11 @@ class SimPsam(SimChip):
         terminal_no: str = "0162000012AB",
         issuer: str = "B8CACBE062010001",
         terminal_seq: int = 0,
+        algorithms: Sequence[crypto.AlgorithmName] = BOTH,
     ) -> Self:
-        """A new PSAM, written to its memory."""
-        psam = cls(memory or ChipMemory(), serial, terminal_no, issuer, terminal_seq)
+        """A new PSAM, authorised, written to its memory."""
+        memory = memory or ChipMemory()
+        psam = cls(memory, serial, terminal_no, issuer, terminal_seq, algorithms=algorithms)
         psam.save()
         return psam
 
@@ -78,6 +96,9 @@ class SimPsam(SimChip):
             "issuer": self.issuer,
             "terminal_seq": self.terminal_seq,
             "wrong_mac2": self.wrong_mac2,
+            "is_authorised": self.is_authorised,
+            "seq_max": self.seq_max,
+            "algorithms": self.algorithms,
         }
         self._memory.save(state)
 
@@ -116,23 +137,35 @@ class SimPsam(SimChip):
         return piece(file, apdu.p2, apdu.le)
 
     def _init_purchase(self, apdu: Apdu) -> bytes:
-        if self.is_locked:
-            raise Refusal(StatusWord.BLOCKED)
+        self._check_may_purchase()
         if len(apdu.data) != 0x24:
             raise Refusal(StatusWord.WRONG_LENGTH)
         body = apdu.data
-        if body[19] != 0x00:
-            raise Refusal(StatusWord.DATA_WRONG)  # this twin has no SM4 keys
+        suite = self._suite_for(key_version=body[18], wire=body[19])
         card_number, issuer = body[20:28], body[28:32]
-        key = crypto.card_key(self._keys.purchase, issuer, card_number)
+        key = suite.card_key(self._keys.purchase, issuer, card_number)
         self.terminal_seq += 1
         self.save()
-        session = crypto.session_key(key, body[0:4], int.from_bytes(body[4:6]), self.terminal_seq)
+        session = suite.session_key(key, body[0:4], int.from_bytes(body[4:6]), self.terminal_seq)
         amount_fen, kind, at = int.from_bytes(body[6:10]), body[10], body[11:18]
-        self._purchase = _Purchase(session, amount_fen)
+        self._purchase = _Purchase(suite, session, amount_fen)
         terminal = bytes.fromhex(self.terminal_no)
-        mac1 = crypto.mac1(session, amount_fen, kind, terminal, at)
+        mac1 = suite.mac1(session, amount_fen, kind, terminal, at)
         return self.terminal_seq.to_bytes(4) + mac1
+
+    def _check_may_purchase(self) -> None:
+        if self.is_locked:
+            raise Refusal(StatusWord.BLOCKED)
+        if not self.is_authorised:
+            raise Refusal(StatusWord.SECURITY)
+        if self.terminal_seq >= self.seq_max:
+            raise Refusal(StatusWord.COUNTER_FULL)
+
+    def _suite_for(self, key_version: int, wire: int) -> crypto.Suite:
+        for name in self.algorithms:
+            if crypto.SUITES[name].wire == wire and key_version == KEY_VERSION:
+                return crypto.SUITES[name]
+        raise Refusal(StatusWord.NO_KEY)
 
     def _check_mac2(self, apdu: Apdu) -> bytes:
         purchase, self._purchase = self._purchase, None
@@ -140,7 +173,7 @@ class SimPsam(SimChip):
             raise Refusal(StatusWord.BLOCKED)
         if purchase is None:
             raise Refusal(StatusWord.CONDITIONS)
-        is_right = apdu.data == crypto.mac2(purchase.session, purchase.amount_fen)
+        is_right = apdu.data == purchase.suite.mac2(purchase.session, purchase.amount_fen)
         before = self.wrong_mac2
         self.wrong_mac2 = 0 if is_right else before + 1
         if self.wrong_mac2 != before:
@@ -153,13 +186,17 @@ class SimPsam(SimChip):
         """House definition: vehicle key of issuer ×2, then contract serial (see `SimObu`)."""
         if (apdu.p1, len(apdu.data)) != (0x59, 16):
             raise Refusal(StatusWord.P1P2)
+        suite = VEHICLE_KEYS.get(apdu.p2)
+        if suite is None or suite.name not in self.algorithms:
+            raise Refusal(StatusWord.NO_KEY)
         serial, issuer = apdu.data[:8], apdu.data[8:12]
-        self._vehicle_key = crypto.card_key(self._keys.vehicle, issuer, serial)
+        self._vehicle_key = suite, suite.card_key(self._keys.vehicle, issuer, serial)
         return b""
 
     def _decrypt(self, apdu: Apdu) -> bytes:
         if self._vehicle_key is None:
             raise Refusal(StatusWord.CONDITIONS)
-        if not apdu.data or len(apdu.data) % crypto.BLOCK:
+        suite, key = self._vehicle_key
+        if not apdu.data or len(apdu.data) % suite.block:
             raise Refusal(StatusWord.WRONG_LENGTH)
-        return crypto.decipher(self._vehicle_key, apdu.data)
+        return suite.decipher(key, apdu.data)
