@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -137,12 +137,13 @@ class Daemon:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._network: int | None = None
+        self._blocks: dict[str, str] = {}
         (folder / "run").mkdir()
         (folder / "readers").mkdir()
         for name, port in READERS.items():
             driver = folder / f"{name}.so"  # blocks that share a driver file share its slots
             shutil.copy(DRIVER, driver)
-            (folder / "readers" / name).write_text(
+            self._blocks[name] = (
                 f'FRIENDLYNAME "{name}"\nDEVICENAME /dev/null:{port:#X}\n'
                 f"LIBPATH {driver}\nCHANNELID {port:#X}\n"
             )
@@ -151,7 +152,10 @@ class Daemon:
     def socket(self) -> Path:
         return self._folder / "run" / "pcscd.comm"
 
-    def start(self) -> None:
+    def start(self, unplugged: Collection[str] = ()) -> None:
+        for name, block in self._blocks.items():
+            file = self._folder / "readers" / name
+            file.unlink(missing_ok=True) if name in unplugged else file.write_text(block)
         script = (
             f"ip link set lo up && mount --bind {self._folder}/run /run/pcscd"
             " && exec setpriv --pdeathsig KILL"  # it never outlives the tests
@@ -196,8 +200,9 @@ class Rig:
         self.daemon = Daemon(folder)
         self.slots = {name: Slot(port, self.daemon) for name, port in READERS.items()}
 
-    def start(self) -> None:
-        self.daemon.start()
+    def start(self, unplugged: Collection[str] = ()) -> None:
+        """`unplugged`: readers that are not there. pcscd lets only USB ones go while it runs."""
+        self.daemon.start(unplugged)
 
     def stop(self, *, kill: bool = False) -> None:
         for slot in self.slots.values():
