@@ -30,6 +30,7 @@ from gateway.errors import (
     TlsUnavailable,
 )
 from gateway.evidence import Evidence
+from gateway.flow.approvals import Approvals
 from gateway.flow.books import Books
 from gateway.flow.desk import Desk
 from gateway.flow.lane import Lane, Sign
@@ -50,12 +51,13 @@ from gateway.sync.outbox import Outbox
 from gateway.sync.photos import PhotoPusher
 from gateway.sync.shelf import ParameterShelf, public_key
 from gateway.units import Clock, SystemClock, beijing
-from gateway.web import ops, pairing, pull
+from gateway.web import approvals, ops, pairing, pull
 from gateway.web.app import Parts, create_app
 
 log = logging.getLogger(__name__)
 
 SHOWN_TABLES = ("status_list", "minimum_fares", "stations")
+Devices = Callable[[LaneSection, Clock], build.Devices]
 SHUTDOWN_S = 2.0  # what is still running then is cut; the journal knows where it was
 
 
@@ -71,8 +73,11 @@ class Station:
 class Gateway:
     """The box: every part, built and wired, not yet running."""
 
-    def __init__(self, settings: Settings, clock: Clock, store: Store) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, store: Store, devices: Devices = build.devices
+    ) -> None:
         self.settings, self.clock, self.store = settings, clock, store
+        self._devices = devices
         names = [section.name for section in settings.lane]
         key = settings.center.parameter_key
         self.shelf = ParameterShelf(
@@ -93,6 +98,7 @@ class Gateway:
         self.outbox = Outbox(store, self.client, names, clock, self._tell_all)
         self.evidence = Evidence(store, settings.data / "evidence", clock)
         self.access = Access(store, lambda: self.shelf.current().operators, clock)
+        self.approvals = Approvals(self.access.approve, self._tell_all, clock)
         self.shifts = Shifts(store, clock)
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
         self.downloads = Downloads(self.shelf, self.client, clock)
@@ -176,9 +182,16 @@ class Gateway:
 
     def _station(self, section: LaneSection) -> Station:
         settings, clock = self.settings, self.clock
-        built = build.devices(section, clock)
+        built = self._devices(section, clock)
         exit_ = settings.station
-        place = Place(section.name, section.lane_id, section.lane_no, exit_.hex, exit_.name)
+        place = Place(
+            section.name,
+            section.lane_id,
+            section.lane_no,
+            exit_.hex,
+            exit_.name,
+            section.is_training,
+        )
         psam = Psam(built.psam)
         obu = ObuReader(built.obu, psam) if built.obu else None
         kit = Kit(EtcCard(built.card), psam, obu, built.camera, built.scale)
@@ -198,7 +211,16 @@ class Gateway:
                 lambda: self.shelf.age_s("status_list"),
                 clock,
             ),
-            Desk(self.shelf.current, self.evidence, built.scale, self.access.approve, clock),
+            Desk(
+                self.shelf.current,
+                self.evidence,
+                built.scale,
+                self.access.approve,
+                self.approvals,
+                section.name,
+                clock,
+            ),
+            self.approvals,
             self.shifts,
             self.shelf.current,
             lambda: self._surroundings(section.name, watch),
@@ -242,9 +264,12 @@ class _Named:
 
 
 @asynccontextmanager
-async def gateway(settings: Settings, clock: Clock) -> AsyncIterator[Gateway]:
+async def gateway(
+    settings: Settings, clock: Clock, devices: Devices = build.devices
+) -> AsyncIterator[Gateway]:
     """Everything built and read back, nothing running yet. One process per data folder.
 
+    `devices`: a lane's section of the configuration → its devices.
     Raises: ConfigInvalid, if another process has the folder; StoreUnavailable; ParameterInvalid.
     """
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -252,7 +277,7 @@ async def gateway(settings: Settings, clock: Clock) -> AsyncIterator[Gateway]:
         stack.callback(os.close, _lock(settings.data))
         store = await Store.open(settings.database)
         stack.push_async_callback(store.close)
-        box = Gateway(settings, clock, store)
+        box = Gateway(settings, clock, store, devices)
         stack.push_async_callback(box.close)
         await box.shelf.load()
         for lane in box.lanes.values():
@@ -366,7 +391,7 @@ def _app(
     *,
     is_loopback: bool,
 ) -> web.Application:
-    all_tables = [pairing.routes, pull.routes, ops.routes, *tables]
+    all_tables = [approvals.routes, pairing.routes, pull.routes, ops.routes, *tables]
     app = create_app(box.parts(), all_tables, guards, is_loopback=is_loopback)
     lan.equip(app)
     holdings = Holdings(box.store, list(box.lanes))
@@ -376,6 +401,7 @@ def _app(
         for consumer in box.settings.consumer
         if consumer.token
     }
+    app[approvals.APPROVALS] = box.approvals
     app[ops.VITALS], app[ops.CLOCK] = box, box.clock
     return app
 

@@ -164,6 +164,12 @@ class LaneSection(Section):
         """What people read: the title, or else the lane's name."""
         return self.title or self.name
 
+    @property
+    def is_training(self) -> bool:
+        """Some device here is a twin: nothing this lane says is about real money."""
+        devices = (self.card, self.psam, self.obu, self.camera, self.scale)
+        return any(isinstance(device, Simulated) for device in devices)
+
     def readers(self) -> Iterator[tuple[str, str]]:
         """(Chinese name of the chip, PC/SC reader) of every chip behind a real reader."""
         for key, name in CHIPS.items():

@@ -5,8 +5,8 @@ event is made. Nothing here changes anything; what was refused and matters to an
 (a wrong Hex, a wrong password) is raised and noted by the lane.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Literal, assert_never
+from collections.abc import Callable
+from typing import Any, Literal, assert_never
 
 from gateway.access import Who
 from gateway.devices.ports import Scale
@@ -26,6 +26,7 @@ from gateway.errors import (
 )
 from gateway.evidence import Evidence
 from gateway.flow import checks, commands, fare
+from gateway.flow.approvals import Approvals, Approve, Sensitive
 from gateway.flow.commands import Command
 from gateway.flow.messages import (
     Authority,
@@ -40,6 +41,7 @@ from gateway.flow.messages import (
     PaidByHand,
     PlateSubmitted,
     ProofRequested,
+    Quote,
     QuoteRequested,
     ReadRequested,
     ReleasedUnpaid,
@@ -51,7 +53,7 @@ from gateway.flow.messages import (
 from gateway.flow.passage import Passage, State
 from gateway.flow.rules import RULES
 from gateway.flow.view import needs_weight
-from gateway.params import Operator, Parameters, Station
+from gateway.params import Parameters, Station
 from gateway.plate import check_plate
 from gateway.units import Clock
 
@@ -91,9 +93,6 @@ NAMES = {
     "cancel": "取消本笔",
 }
 
-Approve = Callable[[str, str], Awaitable[Operator]]
-"""Station master's number and password → the master. Raises: MasterRefused, OperatorLocked."""
-
 
 def allowed(p: Passage, parameters: Parameters, has_suspended: bool) -> list[str]:
     """The commands that the table has a row for now, in the flow's order."""
@@ -122,10 +121,13 @@ class Desk:
         evidence: Evidence,
         scale: Scale | None,
         approve: Approve,
+        approvals: Approvals,
+        lane: str,
         clock: Clock,
     ) -> None:
         self._parameters, self._evidence, self._scale = parameters, evidence, scale
-        self._approve, self._clock = approve, clock
+        self._approve, self._approvals, self._lane = approve, approvals, lane
+        self._clock = clock
 
     async def event_for(self, command: Command, p: Passage, who: Who) -> Event:
         """Raises: RequestInvalid and its kinds (422), AccessRefused (403, 423)."""
@@ -143,10 +145,10 @@ class Desk:
             case commands.UseMinimumFare():
                 return await self._minimum(command, p, who)
             case commands.Override():
-                authority = await self._authority(command, who)
+                authority = await self._authority(command, p, who)
                 return OverrideApproved(authority, command.reason)
             case commands.SettleByHand():
-                return await self._by_hand(command, who)
+                return await self._by_hand(command, p, who)
             case _:
                 return self._plain(command, p)
 
@@ -257,33 +259,53 @@ class Desk:
             raise StationUnknown(f"站码表里没有 {station_hex}（表 {version}）")
         return station
 
-    async def _minimum(self, c: commands.UseMinimumFare, p: Passage, who: Who) -> Event:
+    def subject(self, c: Sensitive, p: Passage) -> dict[str, Any]:
+        """What a master who is asked from afar decides about. Raises as the command itself."""
+        quote = p.quote
+        if isinstance(c, commands.UseMinimumFare):
+            quote = self._minimum_quote(p)
+        by_hand = c if isinstance(c, commands.SettleByHand) else None
+        return {
+            "plate": p.plate or (p.media.card.issue.plate if p.media else ""),
+            "colour": p.plate_colour,
+            "state": p.state.value,
+            "amount_fen": by_hand.amount_fen if by_hand else quote and quote.fee_fen,
+            "station_name": quote.station_name if quote else "",
+            "means": by_hand.means if by_hand else "",
+            "reason": "" if isinstance(c, commands.UseMinimumFare) else c.reason,
+            "findings": [{"code": f.code, "text": f.text} for f in p.all_findings],
+            "photo": p.photo,
+        }
+
+    def _minimum_quote(self, p: Passage) -> Quote:
         parameters = self._parameters()
         try:
             quote = fare.minimum(p, fare.entry_of(p, parameters), parameters)
         except FareUnknown as no:
             raise UnexpectedEvent(no.detail, "请先输入入口站 Hex 码，或按站名查找") from no
-        quote = fare.with_findings(quote, p.fare_findings)
-        return MinimumFareApproved(quote, await self._authority(c, who))
+        return fare.with_findings(quote, p.fare_findings)
 
-    async def _by_hand(self, c: commands.SettleByHand, who: Who) -> Event:
+    async def _minimum(self, c: commands.UseMinimumFare, p: Passage, who: Who) -> Event:
+        quote = self._minimum_quote(p)
+        return MinimumFareApproved(quote, await self._authority(c, p, who))
+
+    async def _by_hand(self, c: commands.SettleByHand, p: Passage, who: Who) -> Event:
         if c.means == "unpaid" and c.amount_fen:
             raise RequestInvalid("不收费放行时金额须为 0")
         if c.means != "unpaid" and not c.amount_fen:
             raise RequestInvalid("请输入实收金额")
-        authority = await self._authority(c, who)
+        authority = await self._authority(c, p, who)
         now_ms = self._clock.now_ms()
         if c.means == "unpaid":
             return ReleasedUnpaid(authority, c.reason, now_ms)
         return PaidByHand(c.means, c.amount_fen, authority, c.reason, now_ms)
 
-    async def _authority(
-        self, c: commands.UseMinimumFare | commands.Override | commands.SettleByHand, who: Who
-    ) -> Authority:
+    async def _authority(self, c: Sensitive, p: Passage, who: Who) -> Authority:
+        """A master's number and password typed here, or his approval from his own handheld."""
         if c.approval is not None:
-            raise RequestInvalid("远程授权尚未开通", "请站长在本机输入工号和密码")
+            return self._approvals.check(self._lane, c, p)
         if c.operator is None or c.password is None:
-            raise MasterRefused("需要站长授权", "请站长输入工号和密码")
+            raise MasterRefused("需要站长授权", "请站长输入工号和密码，或请求远程授权")
         master = await self._approve(c.operator, c.password.get_secret_value())
         how: Literal["booth", "handheld"] = "booth" if who.owner == "booth" else "handheld"
         return Authority(master.number, master.name, how, self._clock.now_ms())

@@ -26,6 +26,7 @@ from gateway.errors import (
     StoreUnavailable,
     UnexpectedEvent,
 )
+from gateway.flow.approvals import Approval, Approvals, Sensitive
 from gateway.flow.books import Books, Key, Saved, amount_of, key_of
 from gateway.flow.commands import Command, Resume
 from gateway.flow.desk import NAMES, Desk, allowed
@@ -86,6 +87,7 @@ class Lane:
         books: Books,
         hands: Hands,
         desk: Desk,
+        approvals: Approvals,
         shifts: Shifts,
         parameters: Callable[[], Parameters],
         surroundings: Callable[[], dict[str, Any]],
@@ -106,7 +108,7 @@ class Lane:
         self.turns = 0
         """Moves at least once a second while the lane lives; feeds the watchdog."""
         self._place, self._books, self._hands, self._desk = sign.place, books, hands, desk
-        self._shifts, self._parameters = shifts, parameters
+        self._approvals, self._shifts, self._parameters = approvals, shifts, parameters
         self._surroundings, self._on_saved, self._clock = surroundings, on_saved, clock
         self._inbox: asyncio.Queue[Asked] = asyncio.Queue(INBOX_MAX)
         self._unanswered: Step | None = None
@@ -157,10 +159,20 @@ class Lane:
             "suspended": [aside(p) for p in self.suspended.values()],
             "last": self._last,
             "shift": self._shifts.shown(self.lane),
+            "approvals": [_asked(a) for a in self._approvals.of(self.lane, self.passage)],
+            "is_training": self._place.is_training,
             "policy": {"hex_from_card": parameters.policy.hex_from_card},
             "problem": problem_view(problem),
             **self._surroundings(),
         }
+
+    def ask_master(self, command: Sensitive, who: Who) -> Approval:
+        """Ask a master who is elsewhere. Raises: UnexpectedEvent, if it cannot be done now."""
+        if command.command not in self._allowed():
+            name = command.command
+            raise UnexpectedEvent(f"现在不能{NAMES[name]}：{self._why_not(name)}")
+        subject = self._desk.subject(command, self.passage)
+        return self._approvals.ask(self.lane, command, self.passage, who, subject)
 
     @property
     def closed_because(self) -> str:
@@ -443,6 +455,15 @@ class Lane:
         task = asyncio.ensure_future(_quietly(work))
         self._loose.add(task)
         task.add_done_callback(self._loose.discard)
+
+
+def _asked(approval: Approval) -> dict[str, Any]:
+    return {
+        "id": approval.id,
+        "command": approval.command.command,
+        "state": approval.stage,
+        "expires_at_ms": approval.expires_at_ms,
+    }
 
 
 def _fail(answered: "asyncio.Future[dict[str, Any]]", fault: BaseException) -> None:

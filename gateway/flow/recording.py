@@ -3,6 +3,7 @@
 Ids: domain.md §4 (37 characters: exit lane id ‖ yyyymmddHH ‖ six digits; passId 36 characters).
 """
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway import __version__
@@ -19,16 +20,18 @@ PAY_TYPES = {"etc_card": 2, "cash": 11, "mobile": 13, "none": 0}
 """TRANSPAYTYPE (domain.md §8.1): 2 is ETC by swiping the card."""
 
 
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where this lane is: what every record says of it."""
 
-    __slots__ = ("exit_hex", "exit_name", "lane", "lane_id", "lane_no")
-
-    def __init__(
-        self, lane: str, lane_id: str, lane_no: int, exit_hex: str, exit_name: str
-    ) -> None:
-        self.lane, self.lane_id, self.lane_no = lane, lane_id, lane_no
-        self.exit_hex, self.exit_name = exit_hex, exit_name
+    lane: str
+    lane_id: str
+    """21 characters (domain.md §4)."""
+    lane_no: int
+    exit_hex: str
+    exit_name: str
+    is_training: bool = False
+    """Its devices are twins: no real money moves here, and every record says so."""
 
 
 def record_id_prefix(lane_id: str, at_ms: int) -> str:
@@ -76,6 +79,7 @@ def exit_record(
             "param_versions": p.parameters,
             "clock": clock,
             "prev_chain": prev_chain,
+            "is_training": place.is_training,
             "lane_app_ver": __version__,
             **_medium(p),
             **_trip(p),

@@ -155,6 +155,13 @@ class ProblemShown(Shown):
     action: str
 
 
+class ApprovalBrief(BaseModel):
+    id: str
+    command: str
+    state: Literal["pending", "approved", "refused", "expired", "used"]
+    expires_at_ms: int
+
+
 class Snapshot(Shown):
     """A lane, whole: everything a screen draws."""
 
@@ -174,6 +181,10 @@ class Snapshot(Shown):
     sync: SyncBrief
     policy: dict[str, Any]
     parameters: dict[str, Any]
+    approvals: list[ApprovalBrief] = []
+    """What was asked of a master about this passage, and what became of it."""
+    is_training: bool = False
+    """Its devices are twins: the page says so, loudly."""
     problem: ProblemShown | None
 
 

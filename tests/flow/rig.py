@@ -23,6 +23,7 @@ from gateway.devices.sim.obu import SimObu
 from gateway.devices.sim.psam import SimPsam
 from gateway.errors import CenterUnavailable, MasterRefused
 from gateway.evidence import Evidence
+from gateway.flow.approvals import Approvals
 from gateway.flow.books import Books
 from gateway.flow.commands import COMMAND
 from gateway.flow.desk import Desk
@@ -229,11 +230,13 @@ class Box:
         def parameters() -> Parameters:
             return world.parameters
 
+        approvals = Approvals(approve, lambda: None, world.clock)
         lane = Lane(
             Sign(PLACE, "X03 出口", True),
             Books(store, PLACE, lambda: world.parameters.operators),
             Hands(kit, PLACE, store, evidence, world.fares, parameters, lambda: 0, world.clock),
-            Desk(parameters, evidence, world.scale, approve, world.clock),
+            Desk(parameters, evidence, world.scale, approve, approvals, "X03", world.clock),
+            approvals,
             Shifts(store, world.clock),
             parameters,
             lambda: {"devices": {}, "sync": {}},
@@ -242,7 +245,7 @@ class Box:
             world.clock,
         )
         box = cls(world, store, lane)
-        box._evidence = evidence
+        box._evidence, box.approvals = evidence, approvals
         try:
             await lane.recover()
             await lane._finish()

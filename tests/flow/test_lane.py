@@ -287,3 +287,51 @@ async def test_a_disk_that_refuses_moves_no_money_and_the_lane_recovers(
 async def test_what_is_refused_says_so_in_chinese() -> None:
     assert "拒绝" in str(CardRefused(0x6985, "扣款"))
     assert WeightMissing("货车须先计重").action
+
+
+async def test_a_master_elsewhere_gives_his_word_for_one_command_as_it_stands(box: Box) -> None:
+    await box.do("read")
+    await box.do("submit_plate", plate="甘A12345", colour=0)
+    await box.do("classify", vehicle_type=1)
+    await box.do("quote")
+    command = COMMAND.validate_python({"command": "minimum_fare"})
+    master = Who("9001", "演示站长", "master", "handheld:7")
+
+    asked = box.lane.ask_master(command, COLLECTOR)
+    assert asked.shown["amount_fen"] == 3800  # no tag: no discount
+    with pytest.raises(MasterRefused):  # not yet given
+        await box.do("minimum_fare", approval=asked.id)
+    with pytest.raises(MasterRefused):
+        await box.approvals.decide(asked.id, master, "wrong", True)
+    await box.approvals.decide(asked.id, master, "9001", True)
+    shot = await box.do("minimum_fare", approval=asked.id)
+    assert shot["state"] == "agreed"
+    assert shot["passage"]["approval"]["how"] == "handheld"
+    await box.do("quote")
+    with pytest.raises(MasterRefused):  # used
+        await box.do("minimum_fare", approval=asked.id)
+
+
+async def test_an_approval_is_void_once_the_passage_or_the_clock_has_moved_on(box: Box) -> None:
+    await to_agreed(box)
+    await box.do("hand_over", reason="特情")
+    command = COMMAND.validate_python(
+        {"command": "settle_by_hand", "means": "cash", "amount_fen": 3800, "reason": "现金"}
+    )
+    master = Who("9001", "演示站长", "master", "handheld:7")
+    cheap = {"means": "cash", "amount_fen": 100, "reason": "现金"}
+
+    asked = box.lane.ask_master(command, COLLECTOR)
+    await box.approvals.decide(asked.id, master, "9001", True)
+    with pytest.raises(MasterRefused, match="作废"):  # another amount than he agreed to
+        await box.do("settle_by_hand", approval=asked.id, **cheap)
+    late = box.lane.ask_master(command, COLLECTOR)
+    await box.approvals.decide(late.id, master, "9001", True)
+    box.world.clock.ms += 121_000
+    with pytest.raises(MasterRefused):
+        await box.do("settle_by_hand", approval=late.id, **cheap | {"amount_fen": 3800})
+    refused = box.lane.ask_master(command, COLLECTOR)
+    await box.approvals.decide(refused.id, master, "9001", False)
+    with pytest.raises(MasterRefused):
+        await box.do("settle_by_hand", approval=refused.id, **cheap | {"amount_fen": 3800})
+    assert await box.records() == []
