@@ -331,6 +331,11 @@ export const actions = /** @type {any} */ ({
     return this.tables.vehicle_types.find((/** @type {any} */ row) => row.code === code)?.name ?? String(code);
   },
 
+  /** @this {any} */
+  className() {
+    return this.tables.vehicle_classes.find((/** @type {any} */ row) => row.code === classOf(this.draft, this.s))?.name ?? '';
+  },
+
   /** @this {any} @returns {{code: number, name: string}[]} */
   colourRows() {
     if (this.tables.colours.length) return this.tables.colours;

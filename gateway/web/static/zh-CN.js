@@ -43,7 +43,7 @@ export const WORDS = {
   photo: '车道照片', 'photo.large': '放大照片', 'photo.none': '没有画面', 'photo.kept': '照片已保存', 'photo.live': '确认车牌时自动保存',
   'photo.again': '重新拍照', 'photo.phone': '本机拍照', 'photo.phone.kept': '✓ 已拍照', 'photo.without': '无照片继续',
 
-  'vehicle.check': '核对车型、车种', 'vehicle.confirm': '确认车型', type: '车型', class: '车种', 'weigh.none': '客车不用计重',
+  'vehicle.check': '核对车型、车种', 'vehicle.confirm': '确认车型', type: '车型', class: '车种', 'class.more': '车种：{name}，更多…', 'weigh.none': '客车不用计重',
   'type.differs': '选的：{chosen} 卡内：{card}', 'type.differs.action': '请看实车；确实不同就按实车提交',
   'weigh.total': '总重 吨', 'weigh.limit': '限重 吨', 'weigh.axles': '轴数', 'weigh.type': '人工填写', 'weigh.confirm': '确认计重', 'weigh.scale': '取称台稳定读数',
   'weigh.typed': '人工填写：{reason}', 'weigh.missing': '称台没有应答，请人工填写', 'weigh.unstable': '等待称台稳定…', 'weigh.useScale': '改用称台读数', 'weigh.now': '{kg} 千克',
@@ -93,7 +93,7 @@ export const WORDS = {
   keys: '按键', 'keys.hint': '点一个功能，再按要设置的键。', 'keys.press': '请按「{action}」要用的键（Esc 放弃）', 'keys.reset': '恢复默认按键', 'keys.actions': 'primary|cancel|back|read|photo|minimum|save|suspend',
   'action.primary': '确认', 'action.cancel': '取消', 'action.back': '上一步', 'action.read': '读卡', 'action.photo': '拍照', 'action.minimum': '最小费额', 'action.save': '数据保存', 'action.suspend': '挂起',
   help: '按键说明', 'help.keys': 'Enter=主按钮|Esc=取消本笔、返回|← / 小键盘 -=上一步、退一位|0–9=数字，或第几个选项|A–Z=车牌字母、Hex|两位数字=省份（62 甘、61 陕…）|/ + 两位=字母（行列）|F2 / 小键盘 +=读卡|F3=改车牌|F4=拍照|F5 F6=车型、车种|F7=计重|F8=算费|F9=最小费额|F10=数据保存|F11=挂起|F12=设备',
-  'dialog.cancel': '取消本笔', 'dialog.master': '站长授权', 'dialog.reason': '原因', 'dialog.stations': '按站名找', 'dialog.colours': '车牌颜色', 'dialog.weigh': '人工填写重量', 'dialog.photo': '照片', 'dialog.explain': '这笔费怎么来的', 'dialog.help': '按键说明', 'dialog.sync': '同步', 'dialog.confirmClose': '确认下班',
+  'dialog.cancel': '取消本笔', 'dialog.master': '站长授权', 'dialog.reason': '原因', 'dialog.stations': '按站名找', 'dialog.colours': '车牌颜色', 'dialog.classes': '车种', 'dialog.weigh': '人工填写重量', 'dialog.photo': '照片', 'dialog.explain': '这笔费怎么来的', 'dialog.help': '按键说明', 'dialog.sync': '同步', 'dialog.confirmClose': '确认下班',
   'busy.read': '正在读卡…', 'busy.photo': '正在存照片…', 'busy.submit_plate': '正在提交…', 'busy.classify': '正在提交…', 'busy.weigh': '正在计重…', 'busy.quote': '正在算费…', 'busy.confirm_entry': '正在核对…', 'busy.minimum_fare': '正在授权…',
   'busy.override': '正在授权…', 'busy.settle_by_hand': '正在授权…', 'busy.save': '正在保存…', 'busy.debit': '正在写卡…', 'busy.proof': '正在查清…', 'busy.prove': '正在查清…', 'busy.hand_over': '正在登记…', 'busy.cancel': '正在取消…',
   'busy.suspend': '正在挂起…', 'busy.resume': '正在恢复…', 'busy.signIn': '正在登录…', 'busy.signOut': '正在退出…', 'busy.shift': '正在办理…', 'busy.pairing': '正在配对…', 'busy.work': '正在处理…',

@@ -405,7 +405,8 @@ def picture() -> bytes:
 <rect width="400" height="260" fill="#5b6770"/>
 <rect x="60" y="40" width="280" height="170" rx="24" fill="#30404d"/>
 <rect x="110" y="150" width="180" height="46" rx="4" fill="#0a4fa3"/>
-<text x="200" y="184" font-size="30" fill="#fff" text-anchor="middle">甘A·12345</text></svg>""".encode()
+<text x="200" y="184" font-size="30" fill="#fff" text-anchor="middle">甘A·12345</text>
+</svg>""".encode()
 
 
 TYPES = [f"客{n}" for n in "一二三四"] + [f"{k}{n}" for k in "货专" for n in "一二三四五六"]

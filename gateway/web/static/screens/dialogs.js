@@ -8,12 +8,12 @@ import { button, facts, primary } from './parts.js';
 import { colours } from './plate.js';
 import { confirmClose } from './shift.js';
 import { cancel, master, reason } from './special.js';
-import { weighDialog } from './vehicle.js';
+import { classesDialog, weighDialog } from './vehicle.js';
 
 /** @typedef {import('../app.js').App} App */
 
 /** @type {Record<string, (app: App) => unknown>} */
-const DIALOGS = { cancel, master, reason, stations, colours, weigh: weighDialog, photo, explain, help, sync, confirmClose };
+const DIALOGS = { cancel, master, reason, stations, colours, classes: classesDialog, weigh: weighDialog, photo, explain, help, sync, confirmClose };
 
 /** @param {App} app */
 export function dialog(app) {

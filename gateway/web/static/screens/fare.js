@@ -22,12 +22,11 @@ export function fare(app) {
 
 /** @param {App} app @param {boolean} isAgreed */
 function footer(app, isAgreed) {
-  const extra = html`<span class="hand">${minimum(app, '')}</span>`;
   if (isAgreed) return stepBar(app, 'fare', t('save'), () => app.send({ command: 'save' }));
   if (app.can('confirm_entry')) {
-    return stepBar(app, 'fare', t('entry.confirm'), () => app.confirmEntry('typed'), { off: app.draft.hex.length < 8, extra });
+    return stepBar(app, 'fare', t('entry.confirm'), () => app.confirmEntry('typed'), { off: app.draft.hex.length < 8 });
   }
-  return stepBar(app, 'fare', t('quote'), () => app.send({ command: 'quote' }), { off: !app.can('quote'), extra });
+  return stepBar(app, 'fare', t('quote'), () => app.send({ command: 'quote' }), { off: !app.can('quote') });
 }
 
 /** @param {App} app @param {string} cls */
@@ -52,7 +51,7 @@ function entry(app) {
     <p>${expected ? t('hex.expected', { name: expected }) : t('hex.other')}</p></div>
     ${pad(HEX, key => app.keyHex(key), 'hex')}<div class="two">
     ${app.s.policy?.hex_from_card && app.cardHex() ? button(t('hex.card'), () => app.confirmEntry('card')) : nothing}
-    ${button(t('hex.search'), () => app.open({ kind: 'stations', query: '' }))}</div>`;
+    ${button(t('hex.search'), () => app.open({ kind: 'stations', query: '' }))}${minimum(app, 'hand-only')}</div>`;
 }
 
 /** @param {App} app */

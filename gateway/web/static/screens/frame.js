@@ -34,7 +34,7 @@ function syncChip(app) {
   const more = !online && waited > 1800 ? t('sync.oldest', { at: clock(oldest) }) : '';
   const level = isLate || parked ? 'bad' : online ? 'ok' : 'warn';
   return html`<button type="button" class="sync ${level}" @click=${() => app.open({ kind: 'sync' })}>${
-    words}${more}${parked ? t('sync.parked', { n: parked }) : ''}</button>`;
+    words}<span class="booth">${more}${parked ? t('sync.parked', { n: parked }) : ''}</span></button>`;
 }
 
 /** @param {App} app @param {string} screen */

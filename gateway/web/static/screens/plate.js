@@ -27,8 +27,8 @@ export function plate(app) {
 /** The line above the cells: a fault, look-alikes of the picked cell, doubts, or what to do. @param {App} app */
 function say(app) {
   const { editor } = app.draft;
-  if (app.error || app.s.problem) return html`${trouble(app)}${app.s.problem?.code === 'E-203'
-    ? button(t('photo.without'), () => app.open({ kind: 'reason', purpose: 'no_photo', list: 'reasons.photo' })) : nothing}`;
+  if (app.error || app.s.problem) return html`<div class="beside">${trouble(app)}${app.s.problem?.code === 'E-203'
+    ? button(t('photo.without'), () => app.open({ kind: 'reason', purpose: 'no_photo', list: 'reasons.photo' })) : nothing}</div>`;
   if (app.nudge) return html`<p class="hint warn" role="status">▲ ${t(app.nudge)}</p>`;
   const alike = editor.at < editor.chars.length ? rules.lookAlikes(editor, editor.at) : [];
   if (alike.length) {
@@ -58,7 +58,7 @@ function cells(app) {
     const char = editor.chars[i] ?? '';
     const isExtra = i === 7 && !char && !editor.wide;
     const label = t('plate.cell', { n: i + 1, char: char || t('plate.empty') }) + (low.has(i) ? t('plate.unsure') : '');
-    return html`<button type="button" class="cell ${i === editor.at ? 'now' : ''} ${low.has(i) ? 'low' : ''} ${isExtra ? 'extra' : ''}"
+    return html`<button type="button" class="cell ${i === editor.at ? 'now' : ''} ${low.has(i) ? 'low' : ''} ${isExtra ? 'wider' : ''}"
       aria-label=${isExtra ? t('plate.wider') : label} @click=${() => app.setEditor(rules.pick(editor, i))}>${char || (isExtra ? t('plate.new') : '')}</button>`;
   };
   return html`<div class="cells" role="group" aria-label=${t('plate.input')}>${[0, 1, 2, 3, 4, 5, 6, 7].map(cell)}</div>`;

@@ -16,12 +16,21 @@ export function vehicle(app) {
   const type = typeOf(draft, s);
   const work = html`<h1>${t('vehicle.check')}</h1>${trouble(app)}
     ${choices(t('type'), app.tables.vehicle_types.map(row => [row.code, row.name]), type, code => app.set({ type: code, axles: null }), 'types')}
-    ${choices(t('class'), app.tables.vehicle_classes.map(row => [row.code, row.name]), classOf(draft, s), code => app.set({ class: code }), 'classes')}
+    ${classes(app)}${button(t('class.more', { name: app.className() }), () => app.open({ kind: 'classes' }), { cls: 'hand-only' })}
     ${isTruck(type) ? weight(app, type) : html`<p class="hint">${t('weigh.none')}</p>`}${differs(app, type)}`;
   const label = s.state === 'classified' && awaitsWeight(s) && !draft.look ? t('weigh.confirm') : t('vehicle.confirm');
   return panes(app, 'vehicles', work, html`${facts(mediaRows(s.passage))}${remarks(app)}`,
     stepBar(app, 'vehicle', label, () => app.submitVehicle(), { off: type === null || (isTruck(type) && app.kilos() === null) }));
 }
+
+/** The usual ones; a small screen keeps the rest one tap away. @param {App} app @param {string} [cls] */
+function classes(app, cls = 'classes') {
+  const chosen = classOf(app.draft, app.s);
+  return html`${choices(t('class'), app.tables.vehicle_classes.map(row => [row.code, row.name]), chosen, code => { app.set({ class: code }); app.close(); }, cls)}`;
+}
+
+/** @param {App} app */
+export const classesDialog = app => html`<h1>${t('class')}</h1>${classes(app, 'pairs')}<div class="row">${button(t('back'), () => app.close(), { key: 'Esc' })}</div>`;
 
 /** @param {App} app @param {number | null} type */
 function differs(app, type) {
@@ -38,7 +47,7 @@ function weight(app, type) {
   const load = app.kilos();
   const isTyped = draft.kilos !== '';
   const { limit_kg: limit } = app.s.passage.vehicle;
-  return html`<div class="weigh"><div><small>${t('weigh.total')}</small><b>${tonnes(load)}</b></div>
+  return html`<div class="scale"><div><small>${t('weigh.total')}</small><b>${tonnes(load)}</b></div>
     <div><small>${t('weigh.limit')}</small><b>${tonnes(limit)}</b></div>
     <div class="grow"><small>${t('weigh.axles')}</small>${choices(t('weigh.axles'), AXLES.map(n => [n, n === 6 ? '6+' : String(n)]),
       axlesOf(type, draft, app.s), n => app.set({ axles: n }), 'axles')}</div>
