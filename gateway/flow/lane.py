@@ -118,6 +118,8 @@ class Lane:
         self._busy: str | None = None
         self._record: Saved | None = None
         self._last: dict[str, Any] | None = None
+        self._fresh: dict[Key, dict[str, Any]] = {}
+        """Answers that are still on their way to the disk: a second tap may be that quick."""
         self._loose: set[asyncio.Task[Any]] = set()
 
     # ---- for people ----
@@ -135,7 +137,7 @@ class Lane:
             self._inbox.put_nowait(Asked(command, who, digest, rev, answered))
         except asyncio.QueueFull:
             raise StoreUnavailable("车道正忙，没有受理", "请稍等再按") from None
-        return await asyncio.shield(answered)
+        return await answered  # who hangs up cancels this future, never the command
 
     def snapshot(self) -> dict[str, Any]:
         """Everything a screen needs, whole (interfaces.md §2)."""
@@ -247,6 +249,8 @@ class Lane:
                 answered.set_result(answer)
 
     async def _ask(self, asked: Asked) -> dict[str, Any]:
+        if fresh := self._fresh.get(asked.key):
+            return fresh
         was_done, before = await self._books.answer_of(asked.key)
         if was_done:
             return before or self.snapshot()
@@ -259,7 +263,7 @@ class Lane:
             passage = self.passage
         await self._hear(event, advance(passage, event), passage, asked)
         answer = self.snapshot()
-        self._later(self._books.keep_answer(asked.key, answer))
+        self._keep(asked.key, answer)
         return answer
 
     def _check(self, asked: Asked) -> None:
@@ -450,11 +454,13 @@ class Lane:
         clock = self._clock
         return Moment(clock.now_ms(), clock.monotonic_ms(), clock.boot_id, operator)
 
-    def _later(self, work: Awaitable[Any]) -> None:
+    def _keep(self, key: Key, answer: dict[str, Any]) -> None:
         """A write nobody waits for: without it a repeat gets the newest snapshot instead."""
-        task = asyncio.ensure_future(_quietly(work))
+        self._fresh[key] = answer
+        task = asyncio.ensure_future(_quietly(self._books.keep_answer(key, answer)))
         self._loose.add(task)
         task.add_done_callback(self._loose.discard)
+        task.add_done_callback(lambda _: self._fresh.pop(key))
 
 
 def _asked(approval: Approval) -> dict[str, Any]:
