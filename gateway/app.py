@@ -197,7 +197,9 @@ class Gateway:
         kit = Kit(EtcCard(built.card), psam, obu, built.camera, built.scale)
         changes = Topic()
         links = {"reader": built.card, "psam": built.psam, "obu": built.obu}
-        watch = Watch(section.name, links, built.camera, built.scale, changes, clock)
+        watch = Watch(
+            section.name, links, built.camera, built.scale, changes, clock, lambda: psam.trouble
+        )
         lane = Lane(
             Sign(place, section.shown, section.enabled),
             Books(self.store, place, lambda: self.shelf.current().operators),

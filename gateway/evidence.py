@@ -37,6 +37,8 @@ class Evidence:
         self._store, self._folder, self._clock = store, folder, clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="evidence")
         self._is_swept = False
+        self._durable: set[Path] = set()
+        """Subfolders whose own names were synced in this life."""
 
     async def keep(self, jpeg: bytes, source: str) -> str:
         """Keep a photo; once it returns, file and row survive a power cut. Twice is once.
@@ -88,8 +90,10 @@ class Evidence:
             _write_synced(incoming, jpeg)
             path.parent.mkdir(parents=True, exist_ok=True)
             incoming.rename(path)
-            for folder in (path.parent, self._folder):
-                _sync_folder(folder)
+            _sync_folder(path.parent)
+            if path.parent not in self._durable:
+                _sync_folder(self._folder)
+                self._durable.add(path.parent)
         except OSError as broken:
             with suppress(OSError):  # a full disk needs its space back
                 incoming.unlink(missing_ok=True)

@@ -27,9 +27,11 @@ from gateway.errors import StoreUnavailable
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
+_Result = tuple[Any, BaseException | None]
 
 GROUP_MAX = 64  # works in one commit
 BUSY_MS = 5_000
+CHECKPOINT_COMMITS = 64  # some 400 pages of log; SQLite itself would wait for 1 000
 JOURNAL_SIZE_MAX = 16 * 1024 * 1024  # bytes the WAL may keep after a checkpoint
 
 PRAGMAS = {
@@ -116,6 +118,8 @@ class _Writer:
         self.last_commit_ms = 0.0
         self.may_grow = True
         self._is_limited = False
+        self._commits = 0
+        """Since the last checkpoint."""
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -128,7 +132,7 @@ class _Writer:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._jobs.put(_Job(work, done, loop))
-        return await asyncio.shield(done)
+        return await done  # a caller that is cancelled cancels this future, never the work
 
     async def stop(self) -> None:
         self._jobs.put(None)
@@ -158,6 +162,7 @@ class _Writer:
                         break
                     group.append(more)
             self._commit(group)
+            self._tidy()
             if last:
                 break
         if self._db is not None:
@@ -165,29 +170,43 @@ class _Writer:
         self._loop.call_soon_threadsafe(_finish, self._stopped, None)
 
     def _commit(self, group: list[_Job]) -> None:
-        results: list[tuple[_Job, Any, BaseException | None]] = []
         begun = time.perf_counter()
         try:
             if self._db is None or self._is_limited == self.may_grow:
                 self._reconnect()
             assert self._db is not None
             self._db.execute("BEGIN IMMEDIATE")
-            for job in group:
-                results.append((job, *self._one(job.work)))
-            self._db.execute("COMMIT")
+            is_alone = len(group) == 1
+            results = [self._alone(group[0].work)] if is_alone else self._together(group)
+            if self._db.in_transaction:
+                self._db.execute("COMMIT")
         except (sqlite3.Error, OSError, StoreUnavailable) as broken:
             log.error("commit failed", extra={"reason": str(broken)})
             self._abandon()
-            fault = StoreUnavailable(f"磁盘不能写：{broken}")
-            results = [(job, None, fault) for job in group]
+            results = [(None, StoreUnavailable(f"磁盘不能写：{broken}"))] * len(group)
         self.last_commit_ms = (time.perf_counter() - begun) * 1000
-        for job, value, fault_ in results:
-            if fault_ is None:
+        self._commits += 1
+        for job, (value, fault) in zip(group, results, strict=True):
+            if fault is None:
                 _tell(job, _finish, value)
             else:
-                _tell(job, _fail, fault_)
+                _tell(job, _fail, fault)
 
-    def _one(self, work: Work[Any]) -> tuple[Any, BaseException | None]:
+    def _alone(self, work: Work[Any]) -> _Result:
+        """The usual case: nobody else's work in the transaction, no savepoint to pay for."""
+        assert self._db is not None
+        try:
+            return work(self._db), None
+        except BaseException as fault:
+            if _is_disk_trouble(fault):
+                raise
+            self._db.execute("ROLLBACK")
+            return None, fault
+
+    def _together(self, group: list[_Job]) -> list[_Result]:
+        return [self._one(job.work) for job in group]
+
+    def _one(self, work: Work[Any]) -> _Result:
         """One work under its own savepoint, so that its failure is only its own."""
         assert self._db is not None
         self._db.execute("SAVEPOINT work")
@@ -201,6 +220,20 @@ class _Writer:
             return None, fault
         self._db.execute("RELEASE work")
         return value, None
+
+    def _tidy(self) -> None:
+        """Move the log's pages into the file after the answers were given, not before.
+
+        SQLite would do it inside some later commit, and whoever waits for that one would pay.
+        """
+        if self._db is None or self._commits < CHECKPOINT_COMMITS:
+            return
+        self._commits = 0
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as broken:  # nothing is lost: the log still has it all
+            log.error("checkpoint failed", extra={"reason": str(broken)})
+            self._abandon()
 
     def _reconnect(self) -> None:
         self._abandon()

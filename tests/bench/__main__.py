@@ -1,0 +1,50 @@
+"""Run the benchmarks and say what was met: python -m tests.bench [which] [--json FILE]."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench import commit, passage
+from tests.bench.figure import Figure, as_json, table
+
+
+def main() -> int:
+    given = _parser().parse_args()
+    names = list(BENCHES) if given.which == "all" else [given.which]
+    figures: list[Figure] = []
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", file=sys.stderr)
+    for name in names:
+        with tempfile.TemporaryDirectory(prefix="lane-bench-", dir=given.dir) as folder:
+            figures += BENCHES[name](Path(folder), given)
+    print(table(figures))
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    if given.json:
+        given.json.write_text(json.dumps(as_json(figures), ensure_ascii=False, indent=1) + "\n")
+    return 0
+
+
+Bench = Callable[[Path, argparse.Namespace], list[Figure]]
+
+BENCHES: dict[str, Bench] = {
+    "commit": lambda folder, given: asyncio.run(commit.measure(folder, given.commits)),
+    "passage": lambda folder, given: passage.measure(folder, given.passages),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("which", nargs="?", default="all", choices=[*BENCHES, "all"])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures as JSON too")
+    parser.add_argument("--dir", type=Path, help="measure on the disk of this folder")
+    parser.add_argument("--commits", type=int, default=2000)
+    parser.add_argument("--passages", type=int, default=300)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
