@@ -83,8 +83,11 @@ class Passage:
 
     save_at_ms: int = 0
     ticket: DebitTicket | None = None
+    earlier: DebitTicket | None = None
+    """Of a debit that was refused. If the card's number has moved since, it was not."""
     tac: str | None = None
     mac2: str = ""
+    debit_findings: tuple[Finding, ...] = ()
     how_paid: str = ""
     means: str = ""
     amount_by_hand_fen: int = 0
@@ -102,6 +105,7 @@ class Passage:
             self.weight_findings,
             self.fare_findings,
             self.quote.findings if self.quote else (),
+            self.debit_findings,
         )
         return tuple({f.code: f for group in groups for f in group}.values())
 

@@ -28,7 +28,9 @@ from gateway.flow.messages import (
     Event,
     FareQuoted,
     FareUnknown,
+    Finding,
     HandedOver,
+    Level,
     MediaUnreadable,
     MinimumFareApproved,
     OverrideApproved,
@@ -37,6 +39,7 @@ from gateway.flow.messages import (
     PhotoMissing,
     PlateSubmitted,
     PrepareDebit,
+    Problem,
     ProofRequested,
     ProofUnavailable,
     ProveDebit,
@@ -63,6 +66,13 @@ NO_QUOTE: dict[str, Any] = {
     "problem": None,
 }
 """What a correction of anything the fare depends on takes back."""
+
+MAC2_REFUSED = Finding(97, Level.WARNS, "已扣款，PSAM 不认卡的 MAC2")
+PAID_BUT = Problem(
+    "E-114",
+    "已经扣款，流水已保存，但 PSAM 不认这张卡的 MAC2",
+    "请放行，不要再扣；请报告站长，连续几次会锁住 PSAM",
+)
 
 
 # ---- what else follows -----------------------------------------------------------------------
@@ -189,13 +199,16 @@ def take_the_money(_: Passage, e: DebitPrepared) -> Change:
 
 
 def settle(_: Passage, e: DebitConfirmed) -> Change:
+    """A receipt that the PSAM disowns undoes nothing: the money is gone, and people are told."""
+    is_disowned = e.mac2 == "refused"
     return Change(
         facts={
             "tac": e.tac,
             "mac2": e.mac2,
             "how_paid": e.how,
             "means": "etc_card",
-            "problem": None,
+            "debit_findings": (MAC2_REFUSED,) if is_disowned else (),
+            "problem": PAID_BUT if is_disowned else None,
         },
         owed=Owed("paid", e.at_ms),
     )
@@ -205,14 +218,15 @@ def say_why(_: Passage, e: PhotoMissing | DebitRefused | DebitNeverHappened) -> 
     return Change(facts={"problem": e.problem})
 
 
-def nothing_was_taken(_: Passage, e: DebitRefused | DebitNeverHappened) -> Change:
-    return Change(facts={"problem": e.problem, "ticket": None})
+def nothing_was_taken(p: Passage, e: DebitRefused | DebitNeverHappened) -> Change:
+    return Change(facts={"problem": e.problem, "ticket": None, "earlier": p.ticket or p.earlier})
 
 
 def ask_for_proof(p: Passage, e: DebitUnanswered) -> Change:
     """结果未知: the money may be gone. Ask the card; never send the debit again."""
-    assert p.ticket is not None
-    return Change(facts={"problem": e.problem}, effects=(ProveDebit(p.ticket),))
+    ticket = p.ticket or p.earlier
+    assert ticket is not None
+    return Change(facts={"problem": e.problem, "ticket": ticket}, effects=(ProveDebit(ticket),))
 
 
 def ask_again(p: Passage, _: ProofRequested) -> Change:
@@ -291,6 +305,7 @@ RULES: dict[tuple[State, type[Event]], Rule] = {
     (S.AGREED,     SaveRequested):       Rule(S.PREPARING,  ask_both_chips),
     (S.PREPARING,  DebitPrepared):       Rule(S.DEBITING,   take_the_money),
     (S.PREPARING,  DebitRefused):        Rule(S.AGREED,     nothing_was_taken),
+    (S.PREPARING,  DebitUnanswered):     Rule(S.DOUBTFUL,   ask_for_proof),
     (S.DEBITING,   DebitConfirmed):      Rule(S.SAVED,      settle),
     (S.DEBITING,   DebitRefused):        Rule(S.AGREED,     nothing_was_taken),
     (S.DEBITING,   DebitUnanswered):     Rule(S.DOUBTFUL,   ask_for_proof),
