@@ -1,4 +1,4 @@
-"""Chips that answer nonsense: the lane says so in words, takes nothing, and serves the next card."""
+"""Chips that answer nonsense: the lane says so, takes nothing, and serves the next card."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ async def live(folder: Path, at: int, mad: Answer) -> tuple[World, Box, MadLink]
 async def test_one_mad_answer_never_costs_a_second_debit(
     tmp_path_factory: pytest.TempPathFactory, at: int, data: bytes, sw: int
 ) -> None:
-    world, box, reader = await live(tmp_path_factory.mktemp("mad"), at, Answer(data, sw))
+    world, box, _ = await live(tmp_path_factory.mktemp("mad"), at, Answer(data, sw))
     try:
         for _ in range(4):
             state = await drive(box, world)
