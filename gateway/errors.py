@@ -5,7 +5,7 @@ GatewayError(code, http_status, retryable; says detail and action in Chinese)
 ├─ PortTaken                another program listens there
 ├─ DeviceUnavailable   (r)  reconnect, lane degraded
 │  ├─ CardAbsent       (r)  nobody on the reader: ask for the card
-│  ├─ PsamUnavailable  (r)  no debit without it: close the lane
+│  ├─ PsamUnavailable(reason) (r)  no debit without it: close the lane
 │  └─ NoAnswer         (r)  it may have been obeyed
 ├─ DeviceGarbled            bytes break the protocol; keep the trace
 ├─ CardRefused(sw)          the card said no; tell the collector
@@ -26,7 +26,7 @@ GatewayError(code, http_status, retryable; says detail and action in Chinese)
 └─ CenterRefused(reason)    park the record
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class GatewayError(Exception):
@@ -77,11 +77,20 @@ class CardAbsent(DeviceUnavailable):
     default_action = "请把卡平放在读卡区中间，再读一次"
 
 
+PsamReason = Literal["absent", "mute", "unauthorised", "locked", "exhausted", "foreign"]
+"""No PSAM · no answer · 97 not authorised · too many wrong MAC2 · trade numbers used up · not a
+PSAM, or none that has the key."""
+
+
 class PsamUnavailable(DeviceUnavailable):
-    """The PSAM is missing, silent, locked or not authorised: this lane cannot debit."""
+    """The PSAM cannot do its part: this lane cannot debit. `reason` is a stable word."""
 
     code = "psam.unavailable"
     default_action = "本车道不能扣款，请换车道并通知维护人员"
+
+    def __init__(self, reason: PsamReason, detail: str, action: str | None = None) -> None:
+        super().__init__(detail, action)
+        self.reason = reason
 
 
 class NoAnswer(DeviceUnavailable):

@@ -9,7 +9,7 @@ from gateway.check.finding import Finding, fail, in_thread, ok, warn
 from gateway.config import Absent, OpencvCamera, PcscChip, SerialScale, Simulated
 from gateway.devices.ports import CardLink
 from gateway.devices.psam import Psam
-from gateway.errors import CardAbsent, DeviceUnavailable, GatewayError
+from gateway.errors import DeviceUnavailable, GatewayError
 from gateway.units import Clock
 
 SCALE_S_MAX = 4.0
@@ -134,10 +134,7 @@ async def _presence(link: CardLink) -> str:
 
 
 async def _terminal(link: CardLink) -> str:
-    try:
-        facts = await Psam(link).open()
-    except CardAbsent as absent:
-        raise DeviceUnavailable("卡座里没有 PSAM", "请插好 PSAM 卡") from absent
+    facts = await Psam(link).open()
     return f"正常，终端机编号 {facts.terminal_no.hex().upper()}"
 
 

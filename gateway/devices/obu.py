@@ -1,7 +1,7 @@
 """The OBU in words, through its ESAM: system file, vehicle file, gantry totals. No rules.
 
 The vehicle file comes enciphered; the PSAM deciphers it, and our own random in it proves that
-the answer belongs to this question (domain.md §3.3).
+the answer belongs to this question (domain.md §3.3), and under which of its keys.
 """
 
 import secrets
@@ -28,6 +28,9 @@ PLAIN_LENGTH = 59
 """Every file has 59 bytes; the 79 of new ones add only what a lane does not need."""
 HEADER_MAX = 17
 """Sources skip headers of different length before the random (domain.md §12.6)."""
+KEY_3DES, KEY_SM4 = 0, 1
+"""The PSAM's ids of its vehicle keys; that 1 is the SM4 one is assumed (domain.md §2)."""
+SM4_BLOCK = 16
 
 
 class ObuReader:
@@ -55,8 +58,12 @@ class ObuReader:
         cipher = await self._data("读标签车辆信息", apdu.read_vehicle(random, PLAIN_LENGTH))
         if not cipher or len(cipher) % 8:
             raise DeviceGarbled(f"标签车辆信息密文有 {len(cipher)} 字节，应为 8 的倍数")
-        plain = await self._psam.decrypt(system.contract_serial, system.issuer, cipher)
-        return decode_vehicle(_after_echo(plain, random))
+        for key_id in (KEY_3DES, KEY_SM4) if len(cipher) % SM4_BLOCK == 0 else (KEY_3DES,):
+            serial, issuer = system.contract_serial, system.issuer
+            plain = await self._psam.decrypt(serial, issuer, cipher, key_id)
+            if (start := plain.find(random, 0, HEADER_MAX + len(random))) >= 0:
+                return decode_vehicle(plain[start + len(random) :][:PLAIN_LENGTH])
+        raise DeviceGarbled("标签车辆信息里没有本次的随机数，解密不对或不是本次的应答")
 
     async def _totals(self) -> GantryTotals | None:
         """EF04; an OBU without it, or with an empty one, is still an OBU."""
@@ -69,11 +76,3 @@ class ObuReader:
 
     async def _data(self, name: str, command: bytes) -> bytes:
         return apdu.expect(await self._link.send(command), name)
-
-
-def _after_echo(plain: bytes, random: bytes) -> bytes:
-    """The 59 bytes that follow our own random; without it the answer is not ours."""
-    start = plain.find(random, 0, HEADER_MAX + len(random))
-    if start < 0:
-        raise DeviceGarbled("标签车辆信息里没有本次的随机数，解密不对或不是本次的应答")
-    return plain[start + len(random) :][:PLAIN_LENGTH]

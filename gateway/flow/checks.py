@@ -44,6 +44,7 @@ LEVELS: dict[int, Level] = {
     54: Level.WARNS,  # entry time abnormal
     55: Level.WARNS,  # entry status abnormal
     60: Level.WARNS,  # axle count and type disagree
+    97: Level.STOPS,  # no PSAM that works: this lane cannot debit, people still can collect
     123: Level.WARNS,  # no tag
     141: Level.MASTER,  # paid here a moment ago
     148: Level.WARNS,  # not weighed
@@ -84,6 +85,11 @@ def check_media(
         level = Level.STOPS if code in (6, 24) and not has_entry else None
         found.append(finding(code, text, policy, level))
     return tuple(found)
+
+
+def check_psam(trouble: str, policy: Policy) -> tuple[Finding, ...]:
+    """Said at 读卡, not five steps later; `trouble` is empty if the PSAM works."""
+    return (finding(97, f"本车道不能扣款：{trouble}", policy),) if trouble else ()
 
 
 def is_entry_usable(toll: TollInfo | None, now_ms: int) -> bool:

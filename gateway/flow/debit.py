@@ -4,9 +4,8 @@ prepare moves no money and names both counters; whoever calls commit has journal
 finds out later what commit did, and never sends DEBIT. Source: domain.md §1.5–§1.9.
 """
 
-from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from gateway.devices.etc_card import Debited, EtcCard, Opened
 from gateway.devices.etc_files import IssueInfo
@@ -17,11 +16,9 @@ from gateway.errors import (
     DeviceGarbled,
     DeviceUnavailable,
     OutcomeUnknown,
-    PsamUnavailable,
 )
 from gateway.flow.messages import DebitTicket
 
-T = TypeVar("T")
 Mac2 = Literal["verified", "refused", "unchecked"]
 
 
@@ -50,12 +47,12 @@ class Purse:
             DeviceUnavailable, DeviceGarbled. Whatever it is: nothing was taken.
         """
         self._open = None
-        terminal_no = (await _of_psam(self._psam.open())).terminal_no
+        terminal_no = (await self._psam.open()).terminal_no
         issue = await self._same_card(card_id)
         opened = await self._card.open_purchase(amount_fen, terminal_no)
         await self._card.update_toll(bytes.fromhex(toll_hex))
         purchase = _purchase(issue, opened, amount_fen, at)
-        terminal_seq, mac1 = await _of_psam(self._psam.mac1(purchase))
+        terminal_seq, mac1 = await self._psam.mac1(purchase)
         self._open = DebitTicket(
             card_id=card_id,
             card_seq=opened.card_seq,
@@ -127,14 +124,6 @@ class Purse:
         except DeviceGarbled:
             return None
         return proof.tac.hex().upper() if proof else None
-
-
-async def _of_psam(asked: Awaitable[T]) -> T:
-    """Whatever the PSAM cannot do is the lane's trouble, never the card's."""
-    try:
-        return await asked
-    except (CardRefused, DeviceUnavailable, DeviceGarbled) as fault:
-        raise PsamUnavailable(f"PSAM 不可用：{fault.detail}") from fault
 
 
 def _purchase(issue: IssueInfo, opened: Opened, amount_fen: int, at: str) -> Purchase:

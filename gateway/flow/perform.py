@@ -141,7 +141,11 @@ class Hands:
         frame = await looking
         paid_at_ms = await self._last_paid_here(media)
         age_s = self._list_age_s()
-        findings = checks.check_media(media, self._parameters(), paid_at_ms, age_s)
+        parameters = self._parameters()
+        findings = (
+            *checks.check_psam(await self._psam_trouble(), parameters.policy),
+            *checks.check_media(media, parameters, paid_at_ms, age_s),
+        )
         kind = ChecksPassed if checks.does_pass(findings) else ChecksFailed
         return kind(media, findings, _reading(frame))
 
@@ -156,6 +160,14 @@ class Hands:
             except (DeviceUnavailable, DeviceGarbled, CardRefused) as fault:
                 tag_fault = fault.detail
         return Media(card, tag, tag_fault, self._clock.now_ms())
+
+    async def _psam_trouble(self) -> str:
+        """Why the PSAM would not debit now, in Chinese; empty if it would."""
+        try:
+            await self.kit.psam.check()
+        except PsamUnavailable as fault:
+            return fault.detail
+        return ""
 
     async def _look(self) -> Frame | None:
         """What the camera's own recognition proposes; the photo itself is taken with the plate."""
@@ -241,7 +253,11 @@ class Hands:
     # ---- 扣款 ----
 
     async def _prepare(self, p: Passage, amount_fen: int) -> Event:
-        """INITIALIZE, UPDATE and MAC1. No money moves: every fault here is a plain refusal."""
+        """INITIALIZE, UPDATE and MAC1. No money moves: every fault here is a plain refusal.
+
+        The card's number is compared with that of an earlier, refused attempt: a second debit
+        of one passage is impossible even with a card or a reader that answers falsely.
+        """
         assert p.media is not None
         at_ms = self._clock.now_ms()
         try:
@@ -250,6 +266,9 @@ class Hands:
             )
         except (DeviceUnavailable, DeviceGarbled, CardRefused, CardMismatch) as fault:
             return DebitRefused(_not_debited(fault))
+        if p.earlier and p.earlier.card_seq != ticket.card_seq:
+            # The card said no to the earlier debit, and its own counter says it was performed.
+            return DebitUnanswered(_unknown("卡片拒绝过上一次扣款，但交易序号变了"))
         return DebitPrepared(ticket)
 
     async def _commit(self, ticket: messages.DebitTicket) -> Event:

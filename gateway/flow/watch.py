@@ -36,10 +36,13 @@ class Watch:
         scale: Scale | None,
         changes: Topic,
         clock: Clock,
+        psam_trouble: Callable[[], str] = lambda: "",
     ) -> None:
+        """`psam_trouble`: why the PSAM last failed, in Chinese; empty once it works."""
         self.name = f"watch {lane}"
         self._links, self._camera, self._scale = links, camera, scale
         self._changes, self._clock = changes, clock
+        self._psam_trouble = psam_trouble
         self._lamps: dict[str, Lamp] = {}
         self._load: Load | None = None
         names = {"reader": "读卡器", "psam": "PSAM", "obu": "标签天线"}
@@ -61,7 +64,7 @@ class Watch:
         before = self.lamps()
         for key, link in self._links.items():
             if link is not None:
-                await self._try(key, _presence(key, link))
+                await self._try(key, self._presence(key, link))
         if self._scale is not None:
             await self._try("scale", self._weigh)
         if self._camera is not None and with_camera:
@@ -104,6 +107,15 @@ class Watch:
             proved_ms = self._clock.monotonic_ms()
             self._lamps[key] = lamp._replace(state=state, text=text, proved_ms=proved_ms)
 
+    def _presence(self, key: str, link: CardLink) -> Callable[[], Awaitable[str]]:
+        async def ask() -> str:
+            is_there = await link.is_present()
+            if key != "psam":
+                return ""
+            return self._psam_trouble() if is_there else "未插卡，不能扣款"
+
+        return ask
+
     async def _weigh(self) -> str:
         assert self._scale is not None
         self._load = await self._scale.load()
@@ -113,14 +125,6 @@ class Watch:
         assert self._camera is not None
         await self._camera.snap()
         return ""
-
-
-def _presence(key: str, link: CardLink) -> Callable[[], Awaitable[str]]:
-    async def ask() -> str:
-        is_there = await link.is_present()
-        return "未插卡，不能扣款" if key == "psam" and not is_there else ""
-
-    return ask
 
 
 def _word(fault: GatewayError) -> str:

@@ -31,6 +31,7 @@ from gateway.errors import (
     FareUnknown,
     NoAnswer,
     OutcomeUnknown,
+    PsamUnavailable,
     RequestInvalid,
 )
 from gateway.flow import checks, fare
@@ -346,6 +347,8 @@ async def test_truth_and_ledger_tell_what_the_chips_did(lane: Lane) -> None:
         "terminal_no": "0162000012AB",
         "terminal_seq": 2,
         "locked": False,
+        "authorised": True,
+        "exhausted": False,
         "in_slot": True,
     }
     one, two = lane.bench.ledger()
@@ -503,12 +506,53 @@ async def test_disarm_mends_everything(lane: Lane) -> None:
     assert lane.told[2:] == [False, {"fault": "none"}]
 
 
-async def test_locked_psam_signs_nothing(lane: Lane) -> None:
+@pytest.mark.parametrize("fault", ["locked", "unauthorised", "exhausted"])
+async def test_a_psam_in_trouble_signs_nothing_until_it_is_mended(
+    tmp_path: Path, fault: str
+) -> None:
+    lane = Lane(tmp_path)
     lane.bench.put({"preset": "car"})
-    await lane.bench.arm("psam", "locked")
-    with pytest.raises((CardRefused, DeviceUnavailable)):
-        await lane.pay(100)
-    assert lane.bench.ledger() == []
+    await lane.pay(100)
+    await lane.bench.arm("psam", fault)
+    for standing in (lane, Lane(tmp_path)):  # also after a restart of the bench
+        with pytest.raises(PsamUnavailable) as no:
+            await standing.pay(100)
+        assert no.value.reason == fault
+        assert len(standing.bench.ledger()) == 1
+    truth = standing.bench.truth()["psam"]
+    assert [truth["locked"], not truth["authorised"], truth["exhausted"]] == [
+        name == fault for name in ("locked", "unauthorised", "exhausted")
+    ]
+    await standing.bench.disarm()
+    await standing.pay(100)
+    assert len(standing.bench.ledger()) == 2
+
+
+async def test_a_card_that_lies_in_its_mac2_pays_and_is_caught(lane: Lane) -> None:
+    lane.bench.put({"preset": "car", "balance_fen": 10_000})
+    await lane.bench.arm("card", "wrong_mac2")
+    await lane.pay(3_000)
+    assert lane.bench.truth()["card"]["balance_fen"] == 7_000
+    assert "不认卡的 MAC2" in lane.psam.trouble
+    await lane.bench.disarm()
+    await lane.pay(0)
+    assert lane.psam.trouble == ""
+
+
+async def test_without_a_card_nothing_can_lie(lane: Lane) -> None:
+    with pytest.raises(RequestInvalid, match="没有卡"):
+        await lane.bench.arm("card", "wrong_mac2")
+
+
+async def test_a_vehicle_may_carry_sm4_chips(lane: Lane) -> None:
+    put = lane.bench.put({"preset": "car", "plate": "甘A10001", "algorithm": "sm4"})
+    assert put["algorithm"] == "sm4"
+    assert await lane.findings() == {}
+    await lane.pay(100)
+    assert lane.bench.truth()["card"]["algorithm"] == "sm4"
+    assert lane.bench.put({"plate": "甘A10001"})["algorithm"] == "sm4"
+    with pytest.raises(RequestInvalid, match="不能改算法"):
+        lane.bench.put({"plate": "甘A10001", "algorithm": "3des"})
 
 
 async def test_status_word_of_choice_is_answered(lane: Lane) -> None:

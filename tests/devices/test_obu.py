@@ -6,7 +6,14 @@ import pytest
 
 from gateway.devices.sim import crypto
 from gateway.devices.sim.obu import SimObu
-from gateway.errors import CardAbsent, CardRefused, DeviceGarbled, DeviceUnavailable
+from gateway.devices.sim.psam import SimPsam
+from gateway.errors import (
+    CardAbsent,
+    CardRefused,
+    DeviceGarbled,
+    DeviceUnavailable,
+    PsamUnavailable,
+)
 from tests.rig.booth import ENTRY, Booth
 
 
@@ -109,3 +116,33 @@ async def test_a_psam_without_the_key_is_a_refusal(booth: Booth) -> None:
     booth.psam_link.arm("refuse:6A88")
     with pytest.raises(CardRefused, match="派生标签密钥被拒绝：没有这把密钥"):
         await booth.obu_reader.read()
+
+
+@pytest.mark.parametrize("is_t0", [False, True], ids=["t1", "t0"])
+async def test_an_sm4_tag_is_read_with_the_other_key(is_t0: bool) -> None:
+    booth = Booth(obu=SimObu.issue(entry=ENTRY, algorithm="sm4"), is_t0=is_t0)
+    tag = await booth.obu_reader.read()
+    assert (tag.vehicle.plate, tag.system.contract_version) == ("甘A12345", 0x50)
+    assert tag.totals is not None
+
+
+async def test_a_psam_without_the_sm4_key_refuses_an_sm4_tag() -> None:
+    booth = Booth(obu=SimObu.issue(algorithm="sm4"), psam=SimPsam.issue(algorithms=("3des",)))
+    with pytest.raises(CardRefused, match="派生标签密钥被拒绝"):
+        await booth.obu_reader.read()
+
+
+async def test_a_psam_that_is_missing_is_not_mistaken_for_a_missing_tag() -> None:
+    booth = Booth()
+    booth.psam_link.remove()
+    with pytest.raises(PsamUnavailable) as lost:
+        await booth.obu_reader.read()
+    assert lost.value.reason == "absent"
+
+
+async def test_a_psam_that_falls_silent_over_a_tag_says_so() -> None:
+    booth = Booth()
+    booth.psam_link.arm("mute", after=5)  # DELIVERY KEY
+    with pytest.raises(PsamUnavailable) as lost:
+        await booth.obu_reader.read()
+    assert lost.value.reason == "mute"

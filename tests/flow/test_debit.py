@@ -6,6 +6,7 @@ import pytest
 
 from gateway.devices.etc_files import CardKind, decode_toll
 from gateway.devices.sim.card import SimUserCard
+from gateway.devices.sim.crypto import AlgorithmName
 from gateway.devices.sim.link import SimLink
 from gateway.devices.sim.psam import SimPsam
 from gateway.errors import (
@@ -15,6 +16,7 @@ from gateway.errors import (
     DeviceUnavailable,
     NoAnswer,
     OutcomeUnknown,
+    PsamUnavailable,
 )
 from gateway.flow.debit import Proved, Purse
 from gateway.flow.messages import DebitTicket
@@ -27,17 +29,39 @@ async def prepared(booth: Booth, amount_fen: int = AMOUNT) -> DebitTicket:
     return await booth.purse.prepare(booth.card_id, amount_fen, TOLL_HEX, AT)
 
 
-@pytest.fixture(params=[False, True], ids=["t1", "t0"])
+@pytest.fixture(
+    params=[("3des", False), ("3des", True), ("sm4", False), ("sm4", True)],
+    ids=["3des-t1", "3des-t0", "sm4-t1", "sm4-t0"],
+)
 def booth(request: pytest.FixtureRequest) -> Booth:
-    return Booth(is_t0=request.param)
+    return booth_of(*request.param)
 
 
-async def test_the_vector_of_the_domain_is_reproduced_byte_for_byte() -> None:
+def booth_of(algorithm: AlgorithmName, is_t0: bool = False) -> Booth:
+    card = SimUserCard.issue(balance_fen=10_000, card_seq=0x4C, entry=ENTRY, algorithm=algorithm)
+    return Booth(card=card, is_t0=is_t0)
+
+
+BOTH = pytest.mark.parametrize("algorithm", ["3des", "sm4"])
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm", "mac1", "tac", "mac2"),
+    [
+        ("3des", 0, "832BD9E9", "E5383359", "87D05C35"),
+        ("sm4", 4, "D20C3D12", "480940AE", "7D4C30B0"),
+    ],
+)
+async def test_the_vectors_of_the_domain_are_reproduced_byte_for_byte(
+    name: AlgorithmName, algorithm: int, mac1: str, tac: str, mac2: str
+) -> None:
+    """§1.7, and the house's own of §1.8."""
     card = SimUserCard.issue(
         card_kind=CardKind.CREDIT,
         card_number="2045230000123456",
         balance_fen=0xFFFFBD56,
         card_seq=0x4C,
+        algorithm=name,
     )
     card.randoms = lambda length: bytes.fromhex("A1B2C3D4")
     booth = Booth(card=card)
@@ -51,17 +75,17 @@ async def test_the_vector_of_the_domain_is_reproduced_byte_for_byte() -> None:
         balance_before=0xFFFFBD56,
         overdraft=0,
         key_version=1,
-        algorithm=0,
+        algorithm=algorithm,
         terminal_no="0162000012AB",
         terminal_seq=0x183713,
         amount_fen=3610,
         at="20201111103000",
-        mac1="832BD9E9",
+        mac1=mac1,
         toll_hex=TOLL_HEX,
     )
-    assert done == ("E5383359", "verified")
+    assert done == (tac, "verified")
     assert card.balance == 4_294_946_620
-    assert card.ledger[0].mac2 == "87D05C35"
+    assert card.ledger[0].mac2 == mac2
 
 
 async def test_a_debit_takes_the_money_once_and_writes_the_exit(booth: Booth) -> None:
@@ -101,6 +125,38 @@ async def test_a_card_of_another_province_gets_its_own_key_factor() -> None:
     booth = Booth(card=card)
     _, mac2 = await booth.purse.commit(await prepared(booth))
     assert (mac2, card.balance) == ("verified", 10_000 - AMOUNT)
+
+
+@BOTH
+async def test_one_psam_serves_cards_of_both_algorithms_in_turn(algorithm: AlgorithmName) -> None:
+    booth = booth_of(algorithm)
+    other = "sm4" if algorithm == "3des" else "3des"
+    await booth.purse.commit(await prepared(booth))
+    booth.card = SimUserCard.issue(
+        card_number="2045220000777777",
+        entry=ENTRY,
+        algorithm=other,  # type: ignore[arg-type]
+    )
+    booth.card_link.insert(booth.card)
+    ticket = await prepared(booth)
+    assert await booth.purse.commit(ticket) == (booth.card.ledger[0].tac, "verified")
+    assert ticket.algorithm == (4 if other == "sm4" else 0)
+
+
+async def test_a_psam_without_the_cards_key_takes_nothing() -> None:
+    card = SimUserCard.issue(entry=ENTRY, algorithm="sm4")
+    booth = Booth(card=card, psam=SimPsam.issue(algorithms=("3des",)))
+    with pytest.raises(PsamUnavailable, match="没有这张卡的密钥") as fault:
+        await prepared(booth)
+    assert fault.value.reason == "foreign"
+    assert card.ledger == []
+
+
+async def test_a_key_version_nobody_issued_is_foreign_too() -> None:
+    card = SimUserCard.issue(entry=ENTRY, key_version=2)
+    with pytest.raises(PsamUnavailable) as fault:
+        await prepared(Booth(card=card))
+    assert fault.value.reason == "foreign"
 
 
 async def test_another_card_is_not_even_initialised(booth: Booth) -> None:
@@ -156,11 +212,14 @@ async def test_a_card_pulled_before_commit_certainly_kept_its_money(booth: Booth
     assert booth.card.ledger == []
 
 
-async def test_a_psam_that_finds_mac2_wrong_does_not_undo_the_debit(booth: Booth) -> None:
+async def test_a_card_that_lies_in_its_mac2_has_still_paid(booth: Booth) -> None:
     ticket = await prepared(booth)
-    booth.psam_link.arm("refuse:9302")
-    assert (await booth.purse.commit(ticket))[1] == "refused"
-    assert len(booth.card.ledger) == 1
+    booth.card.lies_mac2 = True
+    tac, mac2 = await booth.purse.commit(ticket)
+    assert (mac2, booth.psam.wrong_mac2) == ("refused", 1)
+    assert [debit.tac for debit in booth.card.ledger] == [tac]
+    assert booth.card.balance == 10_000 - AMOUNT
+    assert "不认卡的 MAC2" in booth.psam_words.trouble
 
 
 @pytest.mark.parametrize("fault", ["mute", "gone", "pulled_before", "pulled_after", "refuse:6985"])
@@ -328,8 +387,8 @@ async def settle(booth: Booth, ticket: DebitTicket | None, is_unknown: bool) -> 
         await booth.purse.commit(await prepared(booth))
 
 
-async def apdus_of_a_debit(is_t0: bool, link: str) -> int:
-    booth = Booth(is_t0=is_t0)
+async def apdus_of_a_debit(algorithm: AlgorithmName, is_t0: bool, link: str) -> int:
+    booth = booth_of(algorithm, is_t0)
     assert await attempt(booth) != (None, False)
     sim: SimLink = getattr(booth, link)
     return sim.sent
@@ -337,12 +396,15 @@ async def apdus_of_a_debit(is_t0: bool, link: str) -> int:
 
 @pytest.mark.parametrize("fault", PULLS)
 @pytest.mark.parametrize("is_t0", [False, True], ids=["t1", "t0"])
-async def test_a_card_pulled_at_any_apdu_pays_exactly_once(is_t0: bool, fault: str) -> None:
-    count = await apdus_of_a_debit(is_t0, "card_link")
+@BOTH
+async def test_a_card_pulled_at_any_apdu_pays_exactly_once(
+    algorithm: AlgorithmName, is_t0: bool, fault: str
+) -> None:
+    count = await apdus_of_a_debit(algorithm, is_t0, "card_link")
     assert count == (8 if is_t0 else 5)
     unknown = 0
     for number in range(1, count + 1):
-        booth = Booth(is_t0=is_t0)
+        booth = booth_of(algorithm, is_t0)
         booth.card_link.arm(fault, after=number)
         ticket, is_unknown = await attempt(booth)
         unknown += is_unknown
@@ -353,9 +415,12 @@ async def test_a_card_pulled_at_any_apdu_pays_exactly_once(is_t0: bool, fault: s
 
 
 @pytest.mark.parametrize("fault", PULLS)
-async def test_a_psam_lost_at_any_apdu_pays_exactly_once(fault: str) -> None:
-    for number in range(1, await apdus_of_a_debit(False, "psam_link") + 1):
-        booth = Booth()
+@BOTH
+async def test_a_psam_lost_at_any_apdu_pays_exactly_once(
+    algorithm: AlgorithmName, fault: str
+) -> None:
+    for number in range(1, await apdus_of_a_debit(algorithm, False, "psam_link") + 1):
+        booth = booth_of(algorithm)
         booth.psam_link.arm(fault, after=number)
         ticket, is_unknown = await attempt(booth)
         assert not is_unknown
@@ -366,9 +431,12 @@ async def test_a_psam_lost_at_any_apdu_pays_exactly_once(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", PULLS)
-async def test_a_card_pulled_again_while_proving_is_proved_later(fault: str) -> None:
+@BOTH
+async def test_a_card_pulled_again_while_proving_is_proved_later(
+    algorithm: AlgorithmName, fault: str
+) -> None:
     for number in range(1, 5):
-        booth = Booth()
+        booth = booth_of(algorithm)
         ticket = await prepared(booth)
         booth.card_link.arm("pulled_after")
         with pytest.raises(OutcomeUnknown):

@@ -122,6 +122,8 @@ class Bench:
                 "terminal_no": psam.terminal_no,
                 "terminal_seq": psam.terminal_seq,
                 "locked": psam.is_locked,
+                "authorised": psam.is_authorised,
+                "exhausted": psam.terminal_seq >= psam.seq_max,
                 "in_slot": self._psam.chip is psam,
             },
             "obu": tag_truth(vehicle, is_in_range) if vehicle and has_tag else None,
@@ -209,6 +211,7 @@ class Bench:
                 network=NETWORK,
                 card_number=vehicle.card_number,
                 issuer=ISSUER,
+                algorithm=asked.algorithm or "3des",
             ),
         )
 
@@ -236,6 +239,7 @@ class Bench:
             success_count=vehicle.success_count,
             mileage_m=vehicle.mileage_m,
             no_card_count=vehicle.no_card_count,
+            algorithm=card.algorithm,
         )
 
     def _return(self, vehicle: Vehicle) -> None:
@@ -289,3 +293,5 @@ def _check_kind(asked: VehicleFields, card: SimUserCard | None) -> None:
     if card is not None and asked.card_kind not in (None, kind_of(card)):
         name = "储值卡" if kind_of(card) == "stored" else "记账卡"
         raise RequestInvalid(f"车牌 {card.info.plate} 的卡是{name}，不能改卡种")
+    if card is not None and asked.algorithm not in (None, card.algorithm):
+        raise RequestInvalid(f"车牌 {card.info.plate} 的卡用 {card.algorithm}，不能改算法")

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gateway.devices.sim.camera import SimCamera
+from gateway.devices.sim.card import SimUserCard
 from gateway.devices.sim.link import Chip, SimLink
-from gateway.devices.sim.psam import WRONG_MAC2_MAX, SimPsam
+from gateway.devices.sim.psam import SEQ_MAX, WRONG_MAC2_MAX, SimPsam
 from gateway.devices.sim.scale import SimScale
 from gateway.errors import RequestInvalid
 from gateway.units import Clock
@@ -22,10 +23,11 @@ CENTER = frozenset(
     {"down", "slow", "busy", "html", "redirect", "garbage", "denied", "refuse", "retry"}
     | {"lost_answer", "ack_and_drop"}
 )
+PSAM_STATES = frozenset({"unauthorised", "locked", "exhausted"})
 KNOWN: Mapping[str, frozenset[str]] = {
     "reader": frozenset({"gone"}),
-    "card": frozenset({"pulled", "pulled_before", "pulled_after", "mute"}),
-    "psam": frozenset({"pulled", "pulled_before", "pulled_after", "mute", "gone", "locked"}),
+    "card": frozenset({"pulled", "pulled_before", "pulled_after", "mute", "wrong_mac2"}),
+    "psam": frozenset({"pulled", "pulled_before", "pulled_after", "mute", "gone", *PSAM_STATES}),
     "obu": frozenset({"pulled", "pulled_before", "pulled_after", "mute", "gone"}),
     "camera": frozenset({"frozen", "mute", "no_plate", "misread"}),
     "scale": frozenset({"unstable", "silent", "garbled"}),
@@ -73,10 +75,12 @@ class Faults:
         """Let it fail; what was armed. Raises: RequestInvalid, if there is no such fault here."""
         _check(device, fault, after, seconds)
         match device:
+            case "card" if fault == "wrong_mac2":
+                _lie(self.card.chip)
             case "reader" | "card":
                 after = _arm_link(self.card, fault, after)
-            case "psam" if fault == "locked":
-                _lock(self.psam.chip, WRONG_MAC2_MAX)
+            case "psam" if fault in PSAM_STATES:
+                _put_psam(self.psam.chip, fault)
             case "psam":
                 after = _arm_link(self.psam, fault, after)
             case "obu":
@@ -94,7 +98,9 @@ class Faults:
         """Everything works again. Chips that were pulled are the bench's to lay back."""
         for link in filter(None, (self.card, self.psam, self.obu)):
             link.disarm()
-        _lock(self.psam.chip, 0)
+        _put_psam(self.psam.chip, "")
+        if isinstance(self.card.chip, SimUserCard):
+            self.card.chip.lies_mac2 = False
         if self.camera:
             self.camera.fault, self.camera.misread_as = "", None
         if self.scale:
@@ -159,10 +165,19 @@ def _arm_link(link: SimLink, fault: str, after: int | None) -> int:
     return after
 
 
-def _lock(chip: Chip | None, wrong_mac2: int) -> None:
-    if isinstance(chip, SimPsam) and chip.wrong_mac2 != wrong_mac2:
-        chip.wrong_mac2 = wrong_mac2
+def _put_psam(chip: Chip | None, fault: str) -> None:
+    """Into one of its states, and out of all others; on disk, as a chip would keep it."""
+    if isinstance(chip, SimPsam):
+        chip.wrong_mac2 = WRONG_MAC2_MAX if fault == "locked" else 0
+        chip.is_authorised = fault != "unauthorised"
+        chip.seq_max = chip.terminal_seq if fault == "exhausted" else SEQ_MAX
         chip.save()
+
+
+def _lie(chip: Chip | None) -> None:
+    if not isinstance(chip, SimUserCard):
+        raise RequestInvalid("读卡区上没有卡，不能设置它的故障")
+    chip.lies_mac2 = True
 
 
 def _there(thing: T | None, name: str) -> T:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.devices.etc_files import TollInfo
+from gateway.devices.sim.crypto import AlgorithmName
 from gateway.errors import RequestInvalid
 from gateway.params import Parameters, VehicleType
 from gateway.plate import check_plate
@@ -70,6 +71,8 @@ class VehicleFields(BaseModel):
     vehicle_class: int | None = None
     """车种; the card's 用户类型."""
     card_kind: CardKindName | None = None
+    algorithm: AlgorithmName | None = None
+    """Of a new card, and of the tag: 3des unless said otherwise."""
     card_number: str | None = Field(default=None, pattern=r"^\d{16}$")
     balance_fen: int | None = Field(default=None, ge=0, le=0xFFFFFFFF)
     valid_to: str | None = Field(default=None, pattern=r"^\d{8}$")

@@ -151,3 +151,27 @@ def test_a_write_leaves_no_half_file_behind(tmp_path: Path) -> None:
     memory = ChipMemory(tmp_path / "card.json")
     SimUserCard.issue(memory)
     assert [file.name for file in tmp_path.iterdir()] == ["card.json"]
+
+
+async def test_an_sm4_card_names_its_algorithm_and_key(tmp_path: Path) -> None:
+    memory = ChipMemory(tmp_path / "card.json")
+    SimUserCard.issue(memory, algorithm="sm4", entry=ENTRY, key_version=1)
+    card = SimUserCard.resume(memory)
+    assert card is not None
+    opened = bytes.fromhex(ask(card, SELECT, INIT))
+    assert (opened[9], opened[10]) == (1, 4)
+    assert card.info.card_version == 0x50
+    booth = Booth(card=card)
+    done = await booth.purse.commit(await booth.purse.prepare(booth.card_id, 100, TOLL_HEX, AT))
+    assert done == (card.ledger[0].tac, "verified")
+
+
+def test_a_card_of_an_older_bench_is_a_3des_card(tmp_path: Path) -> None:
+    memory = ChipMemory(tmp_path / "card.json")
+    SimUserCard.issue(memory)
+    state = memory.load()
+    assert state is not None
+    memory.save({k: v for k, v in state.items() if k not in ("algorithm", "key_version")})
+    card = SimUserCard.resume(memory)
+    assert card is not None
+    assert (card.algorithm, card.key_version) == ("3des", 1)
