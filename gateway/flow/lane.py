@@ -391,7 +391,7 @@ class Lane:
             "plate": p.plate,
             "colour": p.plate_colour,
             "amount_fen": fee_fen,
-            "saved_at_ms": self._clock.now_ms(),
+            "saved_at_ms": owed.at_ms,
             "record_id": record.id,
             "seq": record.seq,
         }
