@@ -8,8 +8,10 @@ import hashlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+
+from pydantic_core import to_json
 
 from gateway.errors import KeyReused, fault_of
 from gateway.flow import journal
@@ -53,13 +55,19 @@ class Books:
     def __init__(self, store: Store, place: Place, operators: Callable[[], Operators]) -> None:
         self._store, self._place, self._operators = store, place, operators
         self._lane = place.lane
+        self._keys: set[str] | None = None
+        """Every key in the store, and perhaps more; None until `forget_old_keys` has looked."""
+        self._riding: dict[Key, dict[str, Any]] = {}
+        """Answers that are not in the store yet."""
 
     async def commit(
         self, event: Event, step: Step, before: Passage, moment: Moment, key: Key | None
     ) -> Committed:
-        """Write one step down. Raises: StoreUnavailable."""
+        """Write one step down, and the answers that wait for a commit. Raises: StoreUnavailable."""
+        riding = dict(self._riding)
 
         def work(db: sqlite3.Connection) -> Committed:
+            self._unload(db, riding)
             if key:
                 self._keep_key(db, key, moment.at_ms, None, None)
             passage_id = step.passage.id or before.id
@@ -69,7 +77,11 @@ class Books:
             self._keep_passage(db, event, step.passage, before, moment.at_ms, record)
             return Committed(seq, record)
 
-        return await self._store.write(work)
+        if key:
+            self._learn(key)
+        committed = await self._store.write(work)
+        self._forget_riding(riding)
+        return committed
 
     async def note(
         self,
@@ -86,24 +98,31 @@ class Books:
             journal.note(db, self._lane, passage_id, name, body, moment)
             self._keep_key(db, key, moment.at_ms, status, body)
 
+        self._learn(key)
         await self._store.write(work)
 
-    async def keep_answer(self, key: Key, answer: dict[str, Any]) -> None:
-        packed = _packed(answer)
-        await self._store.write(
-            lambda db: (
-                db.execute(
-                    "UPDATE command SET status = 200, answer = ? WHERE lane = ? AND key = ?",
-                    (packed, self._lane, key.key),
-                ).rowcount
-            )
-        )
+    def keep_answer(self, key: Key, answer: dict[str, Any]) -> None:
+        """It rides on the next commit: a sync of its own is more than an answer is worth.
+
+        Lost before that, a repeat gets the newest snapshot instead.
+        """
+        self._riding[key] = answer
+
+    async def write_answers(self) -> None:
+        """Now, since the next commit may be long in coming. Raises: StoreUnavailable."""
+        if riding := dict(self._riding):
+            await self._store.write(lambda db: self._unload(db, riding))
+            self._forget_riding(riding)
 
     async def answer_of(self, key: Key) -> tuple[bool, dict[str, Any] | None]:
         """Whether this key was carried out, and its answer if that was kept.
 
         Raises: KeyReused; and what was raised the first time.
         """
+        if fresh := self._riding.get(key):
+            return True, fresh
+        if self._keys is not None and key.key not in self._keys:
+            return False, None
         rows = await self._store.rows(
             "SELECT fingerprint, status, answer FROM command WHERE lane = ? AND key = ?",
             self._lane,
@@ -122,14 +141,16 @@ class Books:
         return True, body
 
     async def forget_old_keys(self, now_ms: int) -> None:
-        await self._store.write(
-            lambda db: (
-                db.execute(
-                    "DELETE FROM command WHERE lane = ? AND at_ms < ?",
-                    (self._lane, now_ms - KEY_KEPT_MS),
-                ).rowcount
-            )
-        )
+        """Drop the keys that nobody will send again, and know all the others by heart."""
+
+        def work(db: sqlite3.Connection) -> set[str]:
+            old = (self._lane, now_ms - KEY_KEPT_MS)
+            db.execute("DELETE FROM command WHERE lane = ? AND at_ms < ?", old)
+            kept = "SELECT key FROM command INDEXED BY command_age WHERE lane = ?"
+            return {row[0] for row in db.execute(kept, (self._lane,))}
+
+        before = set(self._keys or ())
+        self._keys = await self._store.write(work) | (self._keys or set()) - before
 
     # ---- reading back ----
 
@@ -182,7 +203,23 @@ class Books:
             "seq": record["seq"],
         }
 
+    # ---- keys and answers ----
+
+    def _learn(self, key: Key) -> None:
+        if self._keys is not None:
+            self._keys.add(key.key)
+
+    def _forget_riding(self, written: Iterable[Key]) -> None:
+        for key in written:
+            self._riding.pop(key, None)
+
     # ---- in the writer's thread ----
+
+    def _unload(self, db: sqlite3.Connection, riding: dict[Key, dict[str, Any]]) -> None:
+        db.executemany(
+            "UPDATE command SET status = 200, answer = ? WHERE lane = ? AND key = ?",
+            [(_packed(answer), self._lane, key.key) for key, answer in riding.items()],
+        )
 
     def _keep_key(
         self,
@@ -253,20 +290,27 @@ class Books:
         at_ms: int,
         record: Saved | None,
     ) -> None:
-        """The passage's own row: derived from the journal, for lists and for a quick start."""
+        """The passage's own row: derived from the journal, for lists and for a quick start.
+
+        What ends a passage is written apart, so that the other steps leave its index alone.
+        """
         ended = "saved" if record else ENDINGS.get(type(event))
         p = after if after.id else before
         card_id = p.media.card.issue.card_id if p.media else ""
         db.execute(
             "INSERT INTO passage (id, lane, state, opened_ms, changed_ms, operator, shift_id,"
-            " plate, card_id, amount_fen, ended, record_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+            " plate, card_id, amount_fen) VALUES (?,?,?,?,?,?,?,?,?,?)"
             " ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
             " changed_ms = excluded.changed_ms, plate = excluded.plate,"
-            " card_id = excluded.card_id, amount_fen = excluded.amount_fen,"
-            " ended = excluded.ended, record_id = excluded.record_id",
+            " card_id = excluded.card_id, amount_fen = excluded.amount_fen",
             (p.id, self._lane, ended or after.state.value, p.opened_at_ms, at_ms, p.operator,
-             p.shift_id, p.plate, card_id, amount_of(p), ended, record.id if record else None),
+             p.shift_id, p.plate, card_id, amount_of(p)),
         )  # fmt: skip
+        if ended:
+            db.execute(
+                "UPDATE passage SET ended = ?, record_id = ? WHERE id = ?",
+                (ended, record.id if record else None, p.id),
+            )
 
 
 def amount_of(p: Passage) -> int | None:
@@ -284,4 +328,4 @@ def key_of(key: str, command: dict[str, Any], operator: str) -> Key:
 
 def _packed(answer: dict[str, Any]) -> bytes:
     """An answer as it is kept: a quarter of its size."""
-    return zlib.compress(json.dumps(answer, ensure_ascii=False).encode(), 1)
+    return zlib.compress(to_json(answer), 1)

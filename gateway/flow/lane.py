@@ -55,6 +55,7 @@ from gateway.units import Clock, PassageId, compact
 log = logging.getLogger(__name__)
 
 INBOX_MAX = 64
+FORGET_EVERY_MS = 3_600_000  # old keys
 RETRY_S = 1.0  # between attempts to write what a full or broken disk did not take
 BOOTH = "booth"
 
@@ -114,12 +115,11 @@ class Lane:
         self._unanswered: Step | None = None
         self._unwritten: Event | None = None
         self._closed: Problem | None = None
+        self._forget_at_ms = 0
         self._is_adrift = False
         self._busy: str | None = None
         self._record: Saved | None = None
         self._last: dict[str, Any] | None = None
-        self._fresh: dict[Key, dict[str, Any]] = {}
-        """Answers that are still on their way to the disk: a second tap may be that quick."""
         self._loose: set[asyncio.Task[Any]] = set()
 
     # ---- for people ----
@@ -200,7 +200,7 @@ class Lane:
         except JournalMismatch as broken:
             log.error("lane closed", extra={"lane": self.lane, "code": broken.code})
             self._closed = Problem(broken.code, broken.detail, broken.action)
-        await self._books.forget_old_keys(self._clock.now_ms())
+        await self._forget_old_keys()
 
     async def run(self) -> None:
         """Finish what a restart left unanswered, then serve the inbox for ever."""
@@ -215,8 +215,14 @@ class Lane:
                 await self._find_footing()
             if self._unwritten:
                 await self._write_again()
+            if self._clock.monotonic_ms() > self._forget_at_ms:
+                await _quietly(self._forget_old_keys())
             if asked:
                 await self._serve(asked)
+
+    async def _forget_old_keys(self) -> None:
+        self._forget_at_ms = self._clock.monotonic_ms() + FORGET_EVERY_MS
+        await self._books.forget_old_keys(self._clock.now_ms())
 
     async def _read_back(self) -> None:
         await self._shifts.load(self.lane)
@@ -249,8 +255,6 @@ class Lane:
                 answered.set_result(answer)
 
     async def _ask(self, asked: Asked) -> dict[str, Any]:
-        if fresh := self._fresh.get(asked.key):
-            return fresh
         was_done, before = await self._books.answer_of(asked.key)
         if was_done:
             return before or self.snapshot()
@@ -455,12 +459,12 @@ class Lane:
         return Moment(clock.now_ms(), clock.monotonic_ms(), clock.boot_id, operator)
 
     def _keep(self, key: Key, answer: dict[str, Any]) -> None:
-        """A write nobody waits for: without it a repeat gets the newest snapshot instead."""
-        self._fresh[key] = answer
-        task = asyncio.ensure_future(_quietly(self._books.keep_answer(key, answer)))
-        self._loose.add(task)
-        task.add_done_callback(self._loose.discard)
-        task.add_done_callback(lambda _: self._fresh.pop(key))
+        """For whoever asks again. When a vehicle has gone, nobody waits for this write."""
+        self._books.keep_answer(key, answer)
+        if self.passage.state in (State.IDLE, State.SAVED):
+            task = asyncio.ensure_future(_quietly(self._books.write_answers()))
+            self._loose.add(task)
+            task.add_done_callback(self._loose.discard)
 
 
 def _asked(approval: Approval) -> dict[str, Any]:
@@ -482,4 +486,4 @@ async def _quietly(work: Awaitable[Any]) -> None:
     try:
         await work
     except StoreUnavailable:
-        log.warning("answer not kept")
+        log.warning("the disk did not take what can wait")

@@ -36,7 +36,6 @@ CREATE TABLE passage (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX passage_open ON passage (lane) WHERE ended IS NULL;
 CREATE INDEX passage_time ON passage (opened_ms);
-CREATE INDEX passage_card ON passage (card_id, changed_ms);
 
 -- flow: what this lane owes the centre. Frozen: `line` is the exact NDJSON line of every sending.
 -- seq is per lane and has no holes. chain = SHA-256(previous chain ‖ line without its chain).
