@@ -159,7 +159,7 @@ def _keep_buffers_short(request: web.Request) -> None:
     transport = request.transport
     if transport is None:
         return
-    transport.set_write_buffer_limits(high=0)
+    transport.set_write_buffer_limits(high=1)  # 0 stalls under TLS: an empty buffer is full
     plug = transport.get_extra_info("socket")
     if plug is not None:
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

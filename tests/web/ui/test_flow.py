@@ -435,8 +435,8 @@ async def test_another_screens_vehicle_may_only_be_looked_at(booth: Screen) -> N
 
 
 async def test_a_picture_from_the_handheld_is_named_by_its_own_hash(hand: Screen) -> None:
-    await hand.page.set_viewport_size({"width": 1024, "height": 768})
     await hand.show("plate")
+    assert await hand.page.locator("label.button:has-text('本机拍照')").is_visible()
     png = await hand.page.screenshot()
     await hand.page.locator("input[type=file]").set_input_files(
         {"name": "p.png", "mimeType": "image/png", "buffer": png}

@@ -21,7 +21,8 @@ export function plate(app) {
     @click=${() => app.open({ kind: 'colours' })}>${COLOURS.includes(draft.colour) ? t('more') : t(`colour.${draft.colour}`)}</button></div>
     ${keys(app)}`;
   return panes(app, 'plates', work, side(app),
-    stepBar(app, 'plate', t('plate.confirm'), () => app.submitPlate(), { off: !plateReady(draft) }));
+    stepBar(app, 'plate', t('plate.confirm'), () => app.submitPlate(),
+      { off: !plateReady(draft), extra: phone(app) }));
 }
 
 /** The line above the cells: a fault, look-alikes of the picked cell, doubts, or what to do. @param {App} app */
@@ -94,10 +95,11 @@ export const photo = app => html`<figure><button type="button" class="photo" ari
   @click=${() => app.open({ kind: 'photo' })}><img alt=${t('photo')} src=${app.photoUrl()}
   @error=${() => app.photoFailed(true)} @load=${() => app.photoFailed(false)}>${app.noPhoto ? html`<span>${t('photo.none')}</span>` : nothing}</button>
   <figcaption>${app.s.passage?.photo ? t('photo.kept') : t('photo.live')}</figcaption></figure>
-  <div class="two">${button(t('photo.again'), () => app.retake(), { key: 'F4', cls: 'small' })}${phone(app)}</div>`;
+  <div class="two">${button(t('photo.again'), () => app.retake(), { key: 'F4', cls: 'small' })}</div>`;
 
-/** The handheld's own camera; its picture is stored before the plate goes. @param {App} app */
-const phone = app => crypto.subtle ? html`<label class="button small">${app.draft.photo ? t('photo.phone.kept') : t('photo.phone')}<input type="file"
+/** The handheld's own camera; its picture is stored before the plate goes. In the bar, since a
+ * handheld has no room for the side. @param {App} app */
+const phone = app => crypto.subtle ? html`<label class="button">${app.draft.photo ? t('photo.phone.kept') : t('photo.phone')}<input type="file"
   class="sr" accept="image/*" capture="environment" @change=${(/** @type {any} */ event) => app.upload(event.target.files[0])}></label>` : nothing;
 
 /** @param {App} app */
