@@ -46,9 +46,9 @@ class Demo:
 def running(data: Path, program: tuple[str, ...] = DEMO) -> Iterator[Demo]:
     """The program of the README on free ports, until the block ends."""
     center = free_port()
+    where = ["--port", "0", "--center-port", str(center), "--data", str(data)]
     process = subprocess.Popen(
-        [sys.executable, *program, "--port", "0", "--center-port", str(center)]
-        + ["--data", str(data)],
+        [sys.executable, *program, *where],
         cwd=REPO,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Two real screens at one real demo: the booth shows a code, a handheld scans it, sells, is revoked.
+"""Two real screens at one real demo: the booth shows a code, a handheld scans it, sells, leaves.
 
 The handheld's Chromium trusts the lane because its certificate was installed, as on a real one.
 """
