@@ -23,14 +23,32 @@ def main(argv: list[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = given.command
     try:
         return command(given)
-    except ConfigInvalid as fault:
-        _tell(fault)
-        return EX_CONFIG
     except GatewayError as fault:
-        _tell(fault)
-        return 1
+        return _end(fault)
+    except ExceptionGroup as several:
+        return _end(_fault_in(several))
     except KeyboardInterrupt:
         return 130
+
+
+def _end(fault: GatewayError) -> int:
+    _tell(fault)
+    return EX_CONFIG if isinstance(fault, ConfigInvalid) else 1
+
+
+def _fault_in(several: ExceptionGroup[Exception]) -> GatewayError:
+    """What ended the services that ran side by side; the first, if they agree on a time to die.
+
+    Raises: the group as it is, if a bug is in it: that needs its trace.
+    """
+    expected, bugs = several.split(GatewayError)
+    if bugs or expected is None:
+        raise several
+    first: Exception = expected
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, GatewayError)
+    return first
 
 
 def _tell(fault: GatewayError) -> None:
@@ -58,6 +76,7 @@ def _run(given: argparse.Namespace) -> int:
     from gateway.config import load
     from gateway.runtime import log_to
 
+    os.umask(0o077)  # plates, photos and keys are for this user alone, also when run by hand
     log_to()
     settings = load(given.file)
     from gateway.app import run

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ log = logging.getLogger(__name__)
 
 SHOWN_TABLES = ("status_list", "minimum_fares", "stations")
 Devices = Callable[[LaneSection, Clock], build.Devices]
+SETTLE_S, SETTLE_POLL_S = 2.5, 0.02  # a chip answers within 2 s or not at all
 SHUTDOWN_S = 2.0  # what is still running then is cut; the journal knows where it was
 
 
@@ -272,11 +273,11 @@ async def gateway(
     """Everything built and read back, nothing running yet. One process per data folder.
 
     `devices`: a lane's section of the configuration → its devices.
-    Raises: ConfigInvalid, if another process has the folder; StoreUnavailable; ParameterInvalid.
+    Raises: ConfigInvalid, if the folder cannot be had or another process has it;
+        StoreUnavailable; ParameterInvalid.
     """
-    settings.data.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        stack.callback(os.close, _lock(settings.data))
+        stack.callback(os.close, _hold(settings.data))
         store = await Store.open(settings.database)
         stack.push_async_callback(store.close)
         box = Gateway(settings, clock, store, devices)
@@ -317,17 +318,26 @@ async def serve(
         ready(f"http://{listen.host}:{port}", lan.authority and f"https://{lan.authority}")
         notifier.ready("车道开放")
         try:
-            await _run_all(services, box.clock, stop)
+            await _run_all(services, box, stop)
         finally:
             notifier.stopping()
 
 
-async def _run_all(services: Sequence[Service], clock: Clock, stop: asyncio.Event) -> None:
+async def _run_all(services: Sequence[Service], box: Gateway, stop: asyncio.Event) -> None:
+    clock = box.clock
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(supervise(s, clock, _on_fault), name=s.name) for s in services]
         await stop.wait()
+        await _settled(box.lanes.values(), clock)
         for task in running:
             task.cancel()
+
+
+async def _settled(lanes: Iterable[Lane], clock: Clock) -> None:
+    """A debit under way is finished and journaled: its card may be gone at the next start."""
+    until_ms = clock.monotonic_ms() + round(SETTLE_S * 1000)
+    while any(lane.is_working for lane in lanes) and clock.monotonic_ms() < until_ms:
+        await clock.sleep(SETTLE_POLL_S)
 
 
 def _on_fault(name: str, fault: GatewayError) -> None:
@@ -430,9 +440,15 @@ def _wall(now_ms: int, age_ms: int | None) -> int | None:
     return None if age_ms is None else now_ms - age_ms
 
 
-def _lock(data: Path) -> int:
-    """Hold the data folder for this process. Raises: ConfigInvalid."""
-    fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+def _hold(data: Path) -> int:
+    """Make the data folder if need be, and hold it for this process. Raises: ConfigInvalid."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as no:
+        raise ConfigInvalid(
+            f"数据文件夹 {data} 不能用：{no.strerror}", "请建立这个文件夹，并交给运行网关的用户"
+        ) from no
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as held:

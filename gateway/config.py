@@ -129,7 +129,13 @@ class OpencvCamera(Section):
 
 class SerialScale(Section):
     driver: Literal["serial"]
-    url: Annotated[str, Field(min_length=1, description="/dev/ttyS0 或 socket://主机:端口")]
+    url: Annotated[
+        str,
+        Field(
+            pattern=r"^(/dev/[^\s]+|socket://[^\s/@]+:\d{1,5})$",
+            description="/dev/ttyS0 或 socket://主机:端口",
+        ),
+    ]
     baud: Annotated[int, Field(ge=300, le=115_200, description="波特率（比特/秒，整数）")] = 9600
 
 

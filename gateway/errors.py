@@ -4,6 +4,7 @@ GatewayError(code, http_status, retryable; says detail and action in Chinese)
 ├─ ConfigInvalid            fix the file; exit 78, systemd does not restart
 ├─ PortTaken                another program listens there
 ├─ DeviceUnavailable   (r)  reconnect, lane degraded
+│  ├─ DeviceBusy       (r)  another program holds it: ours, perhaps
 │  ├─ CardAbsent       (r)  nobody on the reader: ask for the card
 │  ├─ PsamUnavailable(reason) (r)  no debit without it: close the lane
 │  └─ NoAnswer         (r)  it may have been obeyed
@@ -68,6 +69,13 @@ class DeviceUnavailable(GatewayError):
     http_status = 503
     retryable = True
     default_action = "系统会自动重连；仍不行请通知维护人员"
+
+
+class DeviceBusy(DeviceUnavailable):
+    """Another program holds the device for itself."""
+
+    code = "device.busy"
+    default_action = "请关闭占用它的程序"
 
 
 class CardAbsent(DeviceUnavailable):

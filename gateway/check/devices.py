@@ -9,7 +9,7 @@ from gateway.check.finding import Finding, fail, in_thread, ok, warn
 from gateway.config import Absent, OpencvCamera, PcscChip, SerialScale, Simulated
 from gateway.devices.ports import CardLink
 from gateway.devices.psam import Psam
-from gateway.errors import DeviceUnavailable, GatewayError
+from gateway.errors import DeviceBusy, DeviceUnavailable, GatewayError
 from gateway.units import Clock
 
 SCALE_S_MAX = 4.0
@@ -115,6 +115,9 @@ async def _chip(name: str, chip: PcscChip, clock: Clock, look: Look, blame: Blam
         try:
             return ok(name, await look(held.device))
         except GatewayError as fault:
+            if isinstance(fault.__cause__, DeviceBusy):  # what the PSAM's words were made of
+                held_by = "可能就是正在运行的网关，那属正常；要细查请先停网关"
+                return warn(name, fault.__cause__.detail, held_by)
             return blame(name, fault.detail, fault.action)
 
 

@@ -19,7 +19,7 @@ from smartcard import scard
 
 from gateway.devices.apdu import T0_STEPS_MAX, t0_form, t0_next
 from gateway.devices.ports import Answer
-from gateway.errors import CardAbsent, DeviceUnavailable, GatewayError, NoAnswer
+from gateway.errors import CardAbsent, DeviceBusy, DeviceUnavailable, GatewayError, NoAnswer
 from gateway.units import Clock
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,8 @@ class PcscLink:
         if self._worker is worker:
             self._is_connected = False
             self._stop()
-        self._wedged.append(worker)
+        if worker not in self._wedged:  # two calls may have waited for the same thread
+            self._wedged.append(worker)
         log.error("reader does not answer", extra={"device": self.name, "wedged": self.wedged})
 
     def _stop(self) -> None:
@@ -308,7 +309,9 @@ class _Reader:
             raise CardAbsent(f"{self.name}上没有卡")
         if hresult != scard.SCARD_S_SUCCESS:
             self._let_go()
-            raise DeviceUnavailable(f"{self.name}不可用：{_reason(hresult)}")
+            is_busy = hresult == scard.SCARD_E_SHARING_VIOLATION
+            kind = DeviceBusy if is_busy else DeviceUnavailable
+            raise kind(f"{self.name}不可用：{_reason(hresult)}")
 
 
 def _reason(hresult: int) -> str:

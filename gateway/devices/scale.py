@@ -110,6 +110,8 @@ class SerialScale:
             raise DeviceUnavailable(f"{self.name}没有应答") from silent
         except (serial.SerialException, OSError) as lost:
             raise DeviceUnavailable(f"{self.name}连不上：{lost.strerror or lost}") from lost
+        except ValueError as odd:  # pyserial's word for a speed that this line cannot do
+            raise DeviceUnavailable(f"{self.name}连不上：{odd}", "请核对串口和波特率") from odd
         finally:
             self._readout.forget()
 

@@ -108,6 +108,8 @@ class Lane:
         self.changes = changes
         self.turns = 0
         """Moves at least once a second while the lane lives; feeds the watchdog."""
+        self.is_working = False
+        """A command and all that follows from it is under way: a bad moment to be cut off."""
         self._place, self._books, self._hands, self._desk = sign.place, books, hands, desk
         self._approvals, self._shifts, self._parameters = approvals, shifts, parameters
         self._surroundings, self._on_saved, self._clock = surroundings, on_saved, clock
@@ -204,13 +206,16 @@ class Lane:
 
     async def run(self) -> None:
         """Finish what a restart left unanswered, then serve the inbox for ever."""
+        self.is_working = True
         await self._finish()
         while True:
             self.turns += 1
+            self.is_working = False
             try:
                 asked = await asyncio.wait_for(self._inbox.get(), RETRY_S)
             except TimeoutError:
                 asked = None
+            self.is_working = True
             if self._is_adrift:
                 await self._find_footing()
             if self._unwritten:
