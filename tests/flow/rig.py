@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 
 from gateway.access import Who
@@ -214,7 +215,7 @@ class Box:
 
     def __init__(self, world: World, store: Store, lane: Lane) -> None:
         self.world, self.store, self.lane = world, store, lane
-        self._keys = 0
+        self._life, self._keys = token_hex(8), 0
 
     @classmethod
     async def power_on(cls, world: World, folder: Path) -> "Box":
@@ -270,7 +271,7 @@ class Box:
         self._keys += 1
         parsed = COMMAND.validate_python({"command": command, **body})
         answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        key = key_of(f"{id(self)}-{self._keys}", parsed.model_dump(mode="json"), "1001")
+        key = key_of(f"{self._life}-{self._keys}", parsed.model_dump(mode="json"), "1001")
         answer = await self.lane._ask(Asked(parsed, COLLECTOR, key, self.lane.rev, answered))
         await asyncio.gather(*self.lane._loose)  # so that the plug counts alike every time
         return answer

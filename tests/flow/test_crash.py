@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.rig import Box, Plug, PlugPulled, World, damage, drive_through
+from gateway.devices.sim.card import SimUserCard
+from gateway.devices.sim.crypto import AlgorithmName
+from tests.flow.rig import Box, Plug, PlugPulled, World, damage, drive_through, entry
 
 LIVES_MAX = 4
 
@@ -25,6 +27,11 @@ async def live(world: World, folder: Path) -> Box:
             if box:
                 await box.power_off()
     raise AssertionError("the plug was pulled more often than planned")
+
+
+def world_of(algorithm: AlgorithmName, plug: Plug | None = None) -> World:
+    card = SimUserCard.issue(algorithm=algorithm, entry=entry())
+    return World(card=card, plug=plug or Plug())
 
 
 async def whole_passage_touches(folder: Path) -> int:
@@ -47,23 +54,33 @@ async def assert_paid_once(box: Box, world: World, folder: Path) -> None:
     assert damage(folder) == []
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_money_moves_once_wherever_the_plug_is_pulled(tmp_path: Path, after: bool) -> None:
+@pytest.mark.parametrize(
+    ("after", "algorithm"),
+    [(False, "3des"), (True, "3des"), (True, "sm4")],
+    ids=["before", "after", "after-sm4"],
+)
+async def test_money_moves_once_wherever_the_plug_is_pulled(
+    tmp_path: Path, after: bool, algorithm: AlgorithmName
+) -> None:
     touches = await whole_passage_touches(tmp_path / "whole")
     assert touches > 30
     pulled = 0
     for at in range(1, touches + 1):
         folder = tmp_path / f"{at}"
-        world = World(plug=Plug(at, after))
+        world = world_of(algorithm, Plug(at, after))
         box = await live(world, folder)
         pulled += world.plug.touched >= at
         await assert_paid_once(box, world, folder)
     assert pulled == touches
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("after", "algorithm"),
+    [(False, "3des"), (True, "3des"), (False, "sm4")],
+    ids=["before", "after", "before-sm4"],
+)
 async def test_money_moves_once_if_the_plug_is_pulled_again_while_recovering(
-    tmp_path: Path, after: bool
+    tmp_path: Path, after: bool, algorithm: AlgorithmName
 ) -> None:
     """The first cut falls right after DEBIT; the second at every touch of the recovery."""
     touches = await whole_passage_touches(tmp_path / "whole")
@@ -73,7 +90,7 @@ async def test_money_moves_once_if_the_plug_is_pulled_again_while_recovering(
     await box.power_off()
     at_debit = first.log.index("读卡器 8054") + 1
     for second in range(1, touches):
-        world = World(plug=Plug(at_debit, after=True))
+        world = world_of(algorithm, Plug(at_debit, after=True))
         folder = tmp_path / f"{second}"
         with pytest.raises(PlugPulled):
             await once(world, folder)
@@ -93,14 +110,24 @@ async def once(world: World, folder: Path) -> None:
         await box.power_off()
 
 
-@pytest.mark.parametrize("fault", ["pulled_before", "pulled_after", "mute"])
-async def test_money_moves_once_wherever_the_card_leaves(tmp_path: Path, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "algorithm"),
+    [
+        ("pulled_before", "3des"),
+        ("pulled_after", "3des"),
+        ("mute", "3des"),
+        ("pulled_after", "sm4"),
+    ],
+)
+async def test_money_moves_once_wherever_the_card_leaves(
+    tmp_path: Path, fault: str, algorithm: AlgorithmName
+) -> None:
     """The collector puts the same card back and goes on where the screen says."""
     scout = World()
     box = await live(scout, tmp_path / "scout")
     await box.power_off()
     for at in range(1, scout.reader.sent + 1):
-        world, folder = World(), tmp_path / f"{at}"
+        world, folder = world_of(algorithm), tmp_path / f"{at}"
         world.reader.arm(fault, at)
         box = await Box.power_on(world, folder)
         for _ in range(6):
@@ -140,9 +167,6 @@ async def drive_through_while_present(box: Box, world: World) -> None:
 
 
 async def test_another_card_is_no_answer_and_is_not_touched(tmp_path: Path) -> None:
-    from gateway.devices.sim.card import SimUserCard
-    from tests.flow.rig import entry
-
     world = World()
     box = await Box.power_on(world, tmp_path)
     other = SimUserCard.issue(entry=entry(), card_number="2045220000999999")
