@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
@@ -23,9 +23,11 @@ from gateway.devices.etc_card import EtcCard
 from gateway.devices.obu import ObuReader
 from gateway.devices.psam import Psam
 from gateway.errors import (
+    CenterUnavailable,
     ConfigInvalid,
     DeviceUnavailable,
     GatewayError,
+    ParameterInvalid,
     PortTaken,
     TlsUnavailable,
 )
@@ -282,11 +284,25 @@ async def gateway(
         stack.push_async_callback(store.close)
         box = Gateway(settings, clock, store, devices)
         stack.push_async_callback(box.close)
-        await box.shelf.load()
+        await _load_tables(box)
         for lane in box.lanes.values():
             await lane.recover()
         await box.outbox.refresh()
         yield box
+
+
+async def _load_tables(box: Gateway) -> None:
+    """What is here; a box without a folder of its own asks the centre at its first start.
+
+    Raises: ParameterInvalid, if a table is missing after all.
+    """
+    try:
+        await box.shelf.load()
+    except ParameterInvalid as missing:
+        log.warning("the centre is asked for tables", extra={"why": missing.detail})
+        with suppress(CenterUnavailable):
+            await box.downloads.fetch()
+        box.shelf.current()
 
 
 async def serve(

@@ -232,9 +232,29 @@ async def test_missing_tables_are_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "parameters" / "stations.json").write_text("{")
     async with program(file) as gateway:
         assert await gateway.ended(20) == 1
-        left_out, refused = gateway.log
+        left_out, *_, refused = gateway.log
     assert left_out["file"] == "stations.json"
     assert (refused["code"], refused["detail"]) == ("parameter.invalid", "缺少参数：stations")
+
+
+async def test_a_scale_address_nobody_can_open_is_refused_with_its_line(tmp_path: Path) -> None:
+    code, line = await refusal(install(tmp_path, scale="modbus://192.168.3.9"))
+    assert code == REFUSED
+    assert "lane[0].scale.url：应为/dev/ttyS0 或 socket://主机:端口" in line["detail"]
+
+
+async def test_a_box_without_tables_gets_its_first_from_the_centre(tmp_path: Path) -> None:
+    file = install(tmp_path / "box")
+    tables = (tmp_path / "box" / "parameters").rename(tmp_path / "tables")
+    async with program(file) as gateway:
+        assert await gateway.ended(20) == 1
+        assert gateway.log[-1]["detail"].startswith("缺少参数：")
+    async with center(tmp_path / "c.db", "--parameters", str(tables)) as url:
+        file.write_text(file.read_text("utf-8").replace("http://127.0.0.1:9", url), "utf-8")
+        async with program(file) as gateway, booth(await gateway.url()) as at:
+            await at.sign_in()
+            assert (await at.look())["parameters"]["stations"]["version"]
+            assert await gateway.terminate() == 0
 
 
 FAILING = """

@@ -52,6 +52,7 @@ _REASONS: dict[int, str] = {
     scard.SCARD_W_UNRESPONSIVE_CARD: "卡片没有反应，请检查卡片方向",
     scard.SCARD_W_UNPOWERED_CARD: "卡片没有上电",
     scard.SCARD_E_NOT_TRANSACTED: "通信中断",
+    scard.SCARD_W_SECURITY_VIOLATION: "没有使用读卡服务的权限",
     scard.SCARD_W_REMOVED_CARD: "卡片已拿开",
     scard.SCARD_W_RESET_CARD: "卡片被别的程序复位",
 }

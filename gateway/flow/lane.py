@@ -58,6 +58,7 @@ INBOX_MAX = 64
 FORGET_EVERY_MS = 3_600_000  # old keys
 RETRY_S = 1.0  # between attempts to write what a full or broken disk did not take
 BOOTH = "booth"
+STOPPING = ("网关正在停止，这一步没有办完", "请等屏幕恢复，以那时的显示为准，不要放行")
 
 
 class Asked(NamedTuple):
@@ -252,6 +253,9 @@ class Lane:
             facts = {"lane": self.lane, "command": asked.command.command, "code": no.code}
             log.info("command refused", extra=facts)
             _fail(answered, no)
+        except asyncio.CancelledError:
+            _fail(answered, StoreUnavailable(*STOPPING))
+            raise
         except BaseException as bug:
             _fail(answered, RuntimeError(f"lane died: {type(bug).__name__}"))
             raise

@@ -168,7 +168,13 @@ class ParameterShelf:
 
     def _local(self) -> Iterable[tuple[bytes, str]]:
         for path in sorted(self._folder.glob("*.json")) if self._folder else []:
-            yield path.read_bytes(), path.name
+            try:
+                raw = path.read_bytes()
+            except OSError as no:
+                facts = {"file": path.name, "reason": no.strerror}
+                log.error("parameter file cannot be read", extra=facts)
+            else:
+                yield raw, path.name
 
     def _try(self, raw: bytes, origin: str) -> None:
         try:

@@ -258,6 +258,12 @@ async def test_scale_that_goes_silent_is_unavailable_after_two_seconds(
         await eventually(scale, lambda load: load.is_stable)
 
 
+async def test_a_speed_that_a_line_cannot_do_is_unavailable(indicator: Indicator) -> None:
+    scale = SerialScale("地磅", str(indicator.path), SystemClock(), baud=-1)
+    with pytest.raises(DeviceUnavailable, match="连不上"):
+        await scale.run()
+
+
 async def test_line_silent_for_long_is_given_up_to_be_opened_anew(
     indicator: Indicator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

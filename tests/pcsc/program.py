@@ -179,11 +179,12 @@ async def program(file: Path, **environ: str) -> AsyncIterator[Program]:
 
 
 @asynccontextmanager
-async def center(db: Path) -> AsyncIterator[str]:
-    """A centre of its own; its address."""
+async def center(db: Path, *more: str) -> AsyncIterator[str]:
+    """A centre of its own; its address. `more`: arguments."""
     args = (sys.executable, "-m", "gateway.center", "--port", "0", "--db", str(db))
     process = await asyncio.create_subprocess_exec(
         *args,
+        *more,
         "--ends-with-stdin",
         stdin=PIPE,
         stdout=PIPE,
