@@ -333,10 +333,12 @@ async def serve(
         services.append(Watchdog(notifier, box.clock, marks))
         ready(f"http://{listen.host}:{port}", lan.authority and f"https://{lan.authority}")
         notifier.ready("车道开放")
+        warming = asyncio.ensure_future(_warm_up(box))  # in its own process; pages come first
         try:
             await _run_all(services, box, stop)
         finally:
             notifier.stopping()
+            warming.cancel()
 
 
 async def _run_all(services: Sequence[Service], box: Gateway, stop: asyncio.Event) -> None:
@@ -487,8 +489,8 @@ def _say_open(url: str, lan_url: str) -> None:
     log.info("open", extra={"url": url, "lan_url": lan_url})
 
 
-async def warm_up(box: Gateway) -> None:
-    """Start what needs long to start, while the page is served already."""
+async def _warm_up(box: Gateway) -> None:
+    """Start what the first vehicle should not have to wait for."""
     for station in box.stations.values():
         if station.lane.is_enabled:
             try:
@@ -515,6 +517,4 @@ async def _run(settings: Settings) -> None:
     stop = stop_on_signals()
     async with gateway(settings, SystemClock()) as box:
         refuse_demo_operators(box.shelf.current().operators)
-        warming = asyncio.ensure_future(warm_up(box))
         await serve(box, stop, ready=_say_open)
-        warming.cancel()

@@ -18,7 +18,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from gateway import config
-from gateway.app import Gateway, gateway, serve, stop_on_signals, warm_up
+from gateway.app import Gateway, gateway, serve, stop_on_signals
 from gateway.config import Consumer, Settings
 from gateway.devices import build
 from gateway.devices.sim.faults import DemoClock
@@ -66,7 +66,6 @@ async def _demo(settings: Settings, center: tuple[Path, int] | None) -> None:
             center=embedded.misbehave if embedded else None,
             disk=box.store.pretend_full,
         )
-        warming = asyncio.ensure_future(warm_up(box))
         await serve(
             box,
             stop,
@@ -75,7 +74,6 @@ async def _demo(settings: Settings, center: tuple[Path, int] | None) -> None:
             equip=lambda app: app.__setitem__(bench_routes.BENCH, bench),
             ready=lambda url, lan_url: _welcome(url, lan_url, settings, lane.name),
         )
-        warming.cancel()
 
 
 class EmbeddedCenter:

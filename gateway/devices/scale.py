@@ -8,9 +8,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import serial
-import serial_asyncio_fast
-
 from gateway.devices.framing import A9Decoder
 from gateway.devices.ports import Load
 from gateway.errors import DeviceGarbled, DeviceUnavailable
@@ -108,7 +105,7 @@ class SerialScale:
                     self._readout.hear(data)
         except TimeoutError as silent:
             raise DeviceUnavailable(f"{self.name}没有应答") from silent
-        except (serial.SerialException, OSError) as lost:
+        except OSError as lost:  # SerialException is one
             raise DeviceUnavailable(f"{self.name}连不上：{lost.strerror or lost}") from lost
         except ValueError as odd:  # pyserial's word for a speed that this line cannot do
             raise DeviceUnavailable(f"{self.name}连不上：{odd}", "请核对串口和波特率") from odd
@@ -120,6 +117,8 @@ class SerialScale:
 
     @asynccontextmanager
     async def _line(self) -> AsyncIterator[asyncio.StreamReader]:
+        import serial_asyncio_fast  # the twin, which shares this module, needs none
+
         async with asyncio.timeout(OPEN_S):
             reader, writer = await serial_asyncio_fast.open_serial_connection(
                 url=self._url, baudrate=self._baud

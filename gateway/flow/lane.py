@@ -213,7 +213,8 @@ class Lane:
             self.turns += 1
             self.is_working = False
             try:
-                asked = await asyncio.wait_for(self._inbox.get(), RETRY_S)
+                async with asyncio.timeout(RETRY_S):
+                    asked = await self._inbox.get()
             except TimeoutError:
                 asked = None
             self.is_working = True

@@ -10,7 +10,7 @@ from gateway.web.faults import Fault
 class Shown(BaseModel):
     """More fields may come; those named here always do."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
 
 class LprReading(Shown):

@@ -4,8 +4,9 @@ The booth's listener and the lane network's are two of these over the same lanes
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ HEADERS = {
 }
 
 routes = Api()
-DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("document", dict)
+DOCUMENT: web.AppKey[Callable[[], dict[str, Any]]] = web.AppKey("document")
+"""Written when somebody first asks for it: a box that starts has better things to do."""
 
 
 class ForeignRequest(AccessRefused):
@@ -94,7 +96,7 @@ def create_app(
     )
     _hand_out(app, parts)
     all_tables = [session.routes, lane.routes, live.routes, history.routes, routes, *tables]
-    app[DOCUMENT] = document(all_tables, gateway.__version__)
+    app[DOCUMENT] = cache(partial(document, all_tables, gateway.__version__))
     for table in all_tables:
         app.add_routes(table)
     _serve_files(app, static)
@@ -111,7 +113,7 @@ def create_app(
     answers={200: None},
 )
 async def openapi(request: web.Request) -> web.Response:
-    return answer(request.app[DOCUMENT])
+    return answer(request.app[DOCUMENT]())
 
 
 def _hand_out(app: web.Application, parts: Parts) -> None:

@@ -9,7 +9,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-import segno
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
@@ -258,6 +257,8 @@ def _offer_shown(request: web.Request, offer: Offer) -> PairingShown:
 
 def _qr(text: str) -> str:
     """A whole SVG document without a style attribute: as an image or inline, under any policy."""
+    import segno  # most boxes never draw one
+
     out = BytesIO()
     plain = {"xmldecl": False, "svgclass": None, "lineclass": None, "nl": False}
     segno.make_qr(text, error="m").save(out, "svg", scale=4, border=4, light="#fff", **plain)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import commit, passage
+from tests.bench import commit, passage, start
 from tests.bench.figure import Figure, as_json, table
 
 
@@ -33,6 +33,8 @@ Bench = Callable[[Path, argparse.Namespace], list[Figure]]
 BENCHES: dict[str, Bench] = {
     "commit": lambda folder, given: asyncio.run(commit.measure(folder, given.commits)),
     "passage": lambda folder, given: passage.measure(folder, given.passages),
+    "start": lambda folder, given: start.measure_start(folder, given.starts),
+    "memory": lambda folder, given: start.measure_memory(folder, given.driven),
 }
 
 
@@ -43,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dir", type=Path, help="measure on the disk of this folder")
     parser.add_argument("--commits", type=int, default=2000)
     parser.add_argument("--passages", type=int, default=300)
+    parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument(
+        "--driven", type=int, default=200, help="passages before memory's second look"
+    )
     return parser
 
 

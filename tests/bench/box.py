@@ -21,12 +21,12 @@ from typing import Any
 
 from gateway import config
 from gateway.app import Gateway, gateway, serve, stop_on_signals
+from gateway.demo import CENTER_TOKEN, EmbeddedCenter
 from gateway.devices import build
 from gateway.devices.sim.bench import Bench
 from gateway.units import Clock, SystemClock
 from gateway.web import bench as bench_routes
 
-NOBODY = "http://127.0.0.1:1"  # where no centre listens: the lane sells, its records wait
 START_S, STOP_S = 60.0, 20.0
 PROGRAM = (sys.executable, "-m", "gateway")
 
@@ -154,6 +154,27 @@ def _stop(process: "subprocess.Popen[Any]") -> None:
         process.kill()
 
 
+# ---- what a process costs, as proc(5) counts it ----
+
+
+def bytes_written(pid: int) -> int:
+    """Bytes it caused to be sent to the storage layer: write_bytes of io."""
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of all its threads on a processor: utime and stime of stat, to 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory, shared libraries included: VmRSS of status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
 # ---- the instant box ----
 
 
@@ -163,20 +184,22 @@ def bench_of(box: Gateway, clock: Clock) -> Bench:
     return build.bench(built, box.shelf.current, box.settings.station.hex, None, clock)
 
 
-def settings(folder: Path) -> config.Settings:
-    """The demo's, on any free port, with nobody at the centre."""
-    return config.demo(folder, 0, NOBODY, "").model_copy(update={"lan": None})
+def settings(folder: Path, center_port: int) -> config.Settings:
+    """The demo's, on any free port, without the lane network."""
+    center = f"http://127.0.0.1:{center_port}"
+    return config.demo(folder, 0, center, CENTER_TOKEN).model_copy(update={"lan": None})
 
 
 async def _serve(folder: Path) -> None:
     clock = SystemClock()
     devices = partial(build.devices, is_instant=True)
-    stop = stop_on_signals()
-    async with gateway(settings(folder), clock, devices) as box:
+    stop, (center_port,) = stop_on_signals(), free_ports(1)
+    async with gateway(settings(folder, center_port), clock, devices) as box:
         bench = bench_of(box, clock)
         await serve(
             box,
             stop,
+            more=[EmbeddedCenter(folder / "center", center_port, box, clock)],
             tables=[bench_routes.routes],
             equip=lambda app: app.__setitem__(bench_routes.BENCH, bench),
             ready=lambda url, _: print(url.rpartition(":")[2], flush=True),

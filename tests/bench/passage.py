@@ -4,7 +4,9 @@ At the lane: from `Lane.command` to its snapshot, in this process, with nobody e
 Over HTTP: the same seven as requests on a kept connection to a box in a process of its own,
 sign-in check, JSON and headers included. Both are summed over the seven commands; what happens
 between them (a new vehicle, a new card) is not in it. Twins are in memory; the lane's file and
-the photo are on the disk, synced as always. The centre is away: records wait.
+the photo are on the disk, synced as always. Over HTTP there is a centre too, a third process
+that gets each record while the next vehicle is already being read. Processor time is that of all
+threads of the gateway, the new vehicle included; it is what a busy machine does not blur.
 """
 
 import asyncio
@@ -29,10 +31,11 @@ NAMES = ("read", "submit_plate", "classify", "weigh", "quote", "confirm_entry", 
 
 def measure(folder: Path, count: int, *, warm_up: int = WARM_UP) -> list[Figure]:
     at_lane = asyncio.run(_at_lane(folder / "lane", warm_up + count))[warm_up:]
-    over_http, written = _over_http(folder / "http", count, warm_up)
+    over_http, written, processor_ms = _over_http(folder / "http", count, warm_up)
     return [
         *_told("at the lane", at_lane),
         *_told("over HTTP", over_http),
+        Figure("processor time a passage", processor_ms, "ms", note="gateway's process, over HTTP"),
         Figure("disk bytes a passage", written / 1024, "KB", note="/proc/PID/io write_bytes"),
     ]
 
@@ -40,7 +43,7 @@ def measure(folder: Path, count: int, *, warm_up: int = WARM_UP) -> list[Figure]
 async def _at_lane(folder: Path, count: int) -> list[list[float]]:
     clock = SystemClock()
     devices = partial(build.devices, is_instant=True)
-    async with gateway(box.settings(folder), clock, devices) as built:
+    async with gateway(box.settings(folder, 1), clock, devices) as built:
         bench = box.bench_of(built, clock)
         running = asyncio.create_task(built.lanes["X03"].run())
         try:
@@ -60,28 +63,23 @@ async def _passage(built: Gateway, vehicle: dict[str, Any]) -> list[float]:
     return times
 
 
-def _over_http(folder: Path, count: int, warm_up: int) -> tuple[list[list[float]], float]:
-    """Milliseconds of each command of each passage; bytes that went to the disk for one."""
+def _over_http(folder: Path, count: int, warm_up: int) -> tuple[list[list[float]], float, float]:
+    """Milliseconds of each command of each passage; bytes to the disk and processor
+    milliseconds for one."""
     with box.instant(folder) as (port, pid):
         browser = box.Dialogue(port)
         browser.sign_in()
         _drive(browser, warm_up)
-        before = bytes_written(pid)
+        written, busy_s = box.bytes_written(pid), box.processor_s(pid)
         times = _drive(browser, count)
-        written = (bytes_written(pid) - before) / count
+        written, busy_s = box.bytes_written(pid) - written, box.processor_s(pid) - busy_s
         browser.close()
-    return times, written
+    return times, written / count, busy_s * 1000 / count
 
 
 def _drive(browser: box.Dialogue, count: int) -> list[list[float]]:
     truck = {"preset": "truck"}
     return [browser.passage(browser.call("POST", "/bench/vehicle", truck)) for _ in range(count)]
-
-
-def bytes_written(pid: int) -> int:
-    """What a process caused to be sent to the storage layer: proc(5), write_bytes."""
-    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
 
 
 def _told(where: str, passages: list[list[float]]) -> list[Figure]:

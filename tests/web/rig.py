@@ -212,7 +212,7 @@ async def as_promised(request: web.Request, handler: Any) -> web.StreamResponse:
     response = await handler(request)
     resource = request.match_info.route.resource
     if resource is not None and resource.canonical.startswith("/api/"):
-        hold_against(request.app[DOCUMENT], request.method, resource.canonical, response)
+        hold_against(request.app[DOCUMENT](), request.method, resource.canonical, response)
     return response
 
 
