@@ -18,9 +18,12 @@ from gateway.devices.pcsc import PcscLink
 from gateway.devices.sim.card import SimUserCard
 from gateway.devices.sim.obu import SimObu
 from gateway.devices.sim.psam import SimPsam
+from gateway.errors import StoreUnavailable
+from gateway.flow.commands import COMMAND
 from gateway.flow.journal import verify
 from gateway.units import SystemClock
-from tests.flow.rig import ENTRY_HEX, entry
+from tests.flow.rig import COLLECTOR as WHO
+from tests.flow.rig import ENTRY_HEX, Box, World, entry
 from tests.pcsc.program import (
     GATEWAY,
     TOKEN,
@@ -340,6 +343,40 @@ async def test_a_debit_under_way_is_finished_before_the_end(truck: Truck, tmp_pa
     record = record_in(tmp_path)
     assert (record["tac"], record["tacSource"]) == (paid.tac, "answered")
     assert verify(tmp_path / "data") == []
+
+
+async def test_a_command_that_the_end_cuts_off_is_told_so(tmp_path: Path) -> None:
+    world = World()
+    box = await Box.power_on(world, tmp_path)
+    world.camera.snap = asyncio.Event().wait
+    running = asyncio.ensure_future(box.lane.run())
+    read = COMMAND.validate_python({"command": "read"})
+    asking = asyncio.ensure_future(box.lane.command(read, WHO, "key", box.lane.rev))
+    await soon(lambda: box.lane.snapshot()["busy"] == "read")
+    assert box.lane.is_working
+    running.cancel()
+    with pytest.raises(StoreUnavailable, match="网关正在停止"):
+        await asking
+    await box.power_off()
+
+
+@pytest.mark.pcsc
+async def test_a_card_that_never_answers_does_not_hold_up_the_end(
+    truck: Truck, tmp_path: Path
+) -> None:
+    file = install(tmp_path)
+    async with program(file) as gateway, booth(await gateway.url()) as at:
+        await at.sign_in()
+        await drive_to_agreed(at, "typed")
+        slot = truck.rig.slots["card"]
+        slot.arm("silent", DEBIT_AT)
+        saving = asyncio.ensure_future(at.do("save"))
+        sent = slot.sent
+        await soon(lambda: slot.sent >= sent + DEBIT_AT)
+        assert await gateway.terminate() == 0
+        shot = await saving
+        assert (shot["state"], shot["problem"]["code"]) == ("doubtful", "E-301")
+    slot.voice.set()
 
 
 @pytest.mark.pcsc
