@@ -6,6 +6,7 @@ event is made. Nothing here changes anything; what was refused and matters to an
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal, assert_never
 
 from gateway.access import Who
@@ -96,11 +97,7 @@ NAMES = {
 
 def allowed(p: Passage, parameters: Parameters, has_suspended: bool) -> list[str]:
     """The commands that the table has a row for now, in the flow's order."""
-    names = [
-        name
-        for name, events in EVENTS.items()
-        if any((p.state, event) in RULES for event in events)
-    ]
+    names = list(_in_table(p.state))
     if "override" in names and not checks.may_be_overridden(p.findings):
         names.remove("override")
     if "quote" in names and needs_weight(p, parameters):
@@ -110,6 +107,11 @@ def allowed(p: Passage, parameters: Parameters, has_suspended: bool) -> list[str
     if has_suspended and p.state in (State.IDLE, State.SAVED):
         names.append("resume")
     return names
+
+
+@cache
+def _in_table(state: State) -> tuple[str, ...]:
+    return tuple(n for n, events in EVENTS.items() if any((state, e) in RULES for e in events))
 
 
 class Desk:

@@ -6,7 +6,7 @@ The booth's listener and the lane network's are two of these over the same lanes
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,8 @@ def create_app(
     )
     _hand_out(app, parts)
     all_tables = [session.routes, lane.routes, live.routes, history.routes, routes, *tables]
-    app[DOCUMENT] = cache(partial(document, all_tables, gateway.__version__))
+    write: Callable[[], dict[str, Any]] = cache(lambda: document(all_tables, gateway.__version__))
+    app[DOCUMENT] = write
     for table in all_tables:
         app.add_routes(table)
     _serve_files(app, static)
