@@ -27,7 +27,7 @@ export const WORDS = {
   'step.read': '读卡', 'step.plate': '车牌照片', 'step.vehicle': '车型车种', 'step.fare': '算费核对', 'step.save': '保存放行',
   entry: '入口', 'entry.time': '入口时间', media: '卡/标签', 'media.agrees': '一致', 'media.differs': '不一致', 'media.noTag': '只有卡', amount: '金额 元',
   'card.plate': '卡内车牌', 'tag.plate': '标签车牌', 'card.number': '卡号', 'card.balance': '余额 元', 'card.credit': '记账卡',
-  cancel: '取消本笔', previous: '上一步', owner: '正在 {who} 上处理', 'owner.action': '这里只能看；请在那台设备上操作',
+  cancel: '取消本笔', previous: '上一步', owner: '正在{who}上处理', 'owner.booth': '岗亭', 'owner.hand': '手持机', 'owner.action': '这里只能看；请在那台设备上操作',
 
   plate: '核对实际车牌', 'plate.confirm': '确认车牌', 'plate.input': '车牌输入', 'plate.cell': '第{n}位 {char}', 'plate.empty': '空',
   'plate.unsure': '，识别不确定', 'plate.new': '+新', 'plate.wider': '加第8位（新能源）', 'plate.alike': '是不是把“{char}”看错了？',

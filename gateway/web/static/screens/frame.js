@@ -69,17 +69,21 @@ export function steps(app, screen) {
  * @param {string} label @param {() => unknown} act @param {{off?: boolean, extra?: unknown}} [how] */
 export function stepBar(app, screen, label, act, { off = false, extra = nothing } = {}) {
   const previous = before(screen, app.s);
-  return html`${app.can('cancel') || app.can('suspend')
+  const isMine = app.isMine;
+  return html`${isMine && (app.can('cancel') || app.can('suspend'))
     ? button(t('cancel'), () => app.open({ kind: 'cancel' }), { key: 'Esc', off: !!app.pending }) : nothing}
-    ${previous ? button(t('previous'), () => app.set({ look: previous }), { key: '←', back: true }) : nothing}
+    ${isMine && previous ? button(t('previous'), () => app.set({ look: previous }), { key: '←', back: true }) : nothing}
     ${app.can('suspend') ? button(t('suspend'), () => app.send({ command: 'suspend' }), { key: 'F11', cls: 'booth' }) : nothing}
-    ${extra}${primary(app, label, act, off || !app.isMine)}`;
+    ${isMine ? extra : html`<p class="hint warn hand-only">▲ ${held(app.s.passage)}</p>`}${primary(app, label, act, off || !isMine)}`;
 }
+
+/** Which screen holds it. @param {Record<string, any>} p */
+const held = p => t('owner', { who: t(p.owner === 'booth' ? 'owner.booth' : 'owner.hand') });
 
 /** Findings that do not stop the passage, and who else holds it. @param {App} app */
 export function remarks(app) {
   const p = app.s.passage;
-  return html`${app.isMine ? nothing : alert({ code: 'E-402', detail: t('owner', { who: p.owner }), action: t('owner.action') })}
+  return html`${app.isMine ? nothing : alert({ code: 'E-402', detail: held(p), action: t('owner.action') })}
     ${p.findings.map((/** @type {any} */ f) => html`<p class="remark ${f.level}">▲ ${f.text} <small>${f.code}</small></p>`)}`;
 }
 
