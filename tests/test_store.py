@@ -155,3 +155,27 @@ async def test_readers_never_see_half_a_work(store: Store) -> None:
     assert seen == [0]
     assert len(reader.execute("SELECT * FROM sync_mark").fetchall()) == 2
     reader.close()
+
+
+async def test_the_log_is_moved_into_the_file_when_the_answers_are_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "CHECKPOINT_COMMITS", 4)
+    store = await Store.open(tmp_path / "lane.db")
+    for number in range(5):  # the fifth waits for what was done after the fourth
+        await store.write(insert(number))
+    file = sqlite3.connect(f"file:{tmp_path}/lane.db?immutable=1", uri=True)  # blind to the log
+    assert file.execute("SELECT count(*) FROM sync_mark").fetchone() == (4,)
+    file.close()
+    await store.close()
+
+
+async def test_a_lone_work_that_fails_leaves_nothing_and_the_next_one_works(store: Store) -> None:
+    def fails(db: sqlite3.Connection) -> None:
+        insert(1)(db)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await store.write(fails)
+    assert await store.write(insert(2)) == 2
+    assert await names(store) == ["n2"]
