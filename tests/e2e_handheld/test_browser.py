@@ -166,9 +166,7 @@ async def sell(at_booth: Seen, in_hand: Seen, picture: Path, there: dict[str, An
     await in_hand.at("核对车型")
 
     await at_booth.page.get_by_role("button", name="返回").tap()
-    await at_booth.page.get_by_text(
-        "上处理"
-    ).wait_for()  # the booth watches, and is told who has it
+    await at_booth.page.wait_for_selector(".side .alert:has-text('正在手持机上处理')")
 
     await in_hand.primary()
     await in_hand.at("核对金额")
