@@ -66,7 +66,7 @@ class CameraChild:
             self._starting.cancel()
             with contextlib.suppress(asyncio.CancelledError, DeviceUnavailable):
                 await self._starting
-        await self._kill()
+        await self._kill(self._process)
 
     async def _exchange(self, request: Mapping[str, Any]) -> Answered:
         process: Process | None = None
@@ -77,15 +77,20 @@ class CameraChild:
         except TimeoutError as late:
             if process is None:
                 raise DeviceUnavailable(f"{self.name}正在启动") from late
-            raise await self._replace(f"{self.name}没有应答，正在重新启动") from late
+            raise await self._replace(process, "没有应答") from late
         except (asyncio.IncompleteReadError, OSError, ValueError) as broken:
-            raise await self._replace(f"{self.name}的进程退出了，正在重新启动") from broken
+            assert process is not None, "a child that does not start is DeviceUnavailable"
+            raise await self._replace(process, "的进程退出了") from broken
 
-    async def _replace(self, detail: str) -> DeviceUnavailable:
-        log.warning("camera process replaced", extra={"camera": self.name, "reason": detail})
-        await self._kill()
-        self._starting = None
-        self._begin()
+    async def _replace(self, bad: Process, why: str) -> DeviceUnavailable:
+        """Whoever notices first replaces it, before anybody else can run; there is one child."""
+        detail = f"{self.name}{why}，正在重新启动"
+        if self._process is bad and not self._is_closed:
+            log.warning("camera process replaced", extra={"camera": self.name, "reason": detail})
+            self._process = None
+            self._starting = asyncio.ensure_future(self._spawn(bad))
+            self._starting.add_done_callback(_retrieve)
+        await bad.wait()
         return DeviceUnavailable(detail)
 
     def _begin(self) -> "asyncio.Task[Process]":
@@ -96,10 +101,13 @@ class CameraChild:
             self._starting.add_done_callback(_retrieve)
         return self._starting
 
-    async def _spawn(self) -> Process:
+    async def _spawn(self, before: Process | None = None) -> Process:
+        """A child that has answered, once the one before it is gone. Raises: DeviceUnavailable."""
+        await self._kill(before)
+        process: Process | None = None
         try:
             async with asyncio.timeout(START_S):
-                self._process = await asyncio.create_subprocess_exec(
+                process = self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
                     "gateway.devices.camera_child",
@@ -107,23 +115,24 @@ class CameraChild:
                     stdout=PIPE,
                     env={k: os.environ[k] for k in KEPT_ENVIRONMENT if k in os.environ},
                 )
-                head, _ = await _talk(self._process, {"do": "hello"})
+                head, _ = await _talk(process, {"do": "hello"})
         except (TimeoutError, asyncio.IncompleteReadError, OSError, ValueError) as broken:
-            await self._kill()
+            await self._kill(process)
             raise DeviceUnavailable(f"{self.name}的进程启动不了：{broken}") from broken
         except asyncio.CancelledError:
-            await self._kill()
+            await self._kill(process)
             raise
         if "fault" in head:
-            await self._kill()
+            await self._kill(process)
             raise DeviceUnavailable(f"{self.name}：{head['fault']}")
-        return self._process
+        return process
 
-    async def _kill(self) -> None:
+    async def _kill(self, process: Process | None) -> None:
         """By its own pid, and wait until it is gone."""
-        process, self._process = self._process, None
         if process is None:
             return
+        if self._process is process:
+            self._process = None
         if process.stdin is not None:
             process.stdin.close()  # a healthy child ends by itself
         if self._is_closed:

@@ -20,6 +20,7 @@ from aiohttp import web
 from gateway.devices import camera_child
 from gateway.devices.camera import CameraChild, ChildCamera, StillWatch
 from gateway.devices.camera_child import pack
+from gateway.devices.ports import Frame
 from gateway.devices.sim.camera import InView, SimCamera
 from gateway.errors import DeviceUnavailable
 from gateway.units import SystemClock
@@ -187,6 +188,31 @@ async def test_hung_child_is_killed_and_replaced(twin: SimCamera) -> None:
     await twin.start()
     assert twin._child.pid not in (None, hung)
     assert (await twin.snap()).jpeg
+
+
+async def test_hung_child_is_replaced_once_though_several_wait_for_it(
+    twin: SimCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two children at once would talk through each other, and one of them would never end."""
+    monkeypatch.setattr("gateway.devices.camera.DEADLINE_S", 0.5)
+    assert twin._child.pid is not None
+    hung = psutil.Process(twin._child.pid)
+    hung.suspend()
+    waiting = []
+    for _ in range(4):
+        waiting.append(asyncio.ensure_future(twin.snap()))
+        await asyncio.sleep(0.1)
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(one, DeviceUnavailable) for one in told[:1])
+    assert all(isinstance(one, DeviceUnavailable | Frame) for one in told), told
+    monkeypatch.undo()
+    await twin.start()
+    assert (await twin.snap()).jpeg
+    children = psutil.Process().children()
+    assert [child.pid for child in children if "camera_child" in " ".join(child.cmdline())] == [
+        twin._child.pid
+    ]
+    assert not hung.is_running()
 
 
 async def test_dead_child_is_replaced(twin: SimCamera) -> None:
