@@ -26,6 +26,7 @@ from tests.flow.rig import COLLECTOR as WHO
 from tests.flow.rig import ENTRY_HEX, Box, World, entry
 from tests.pcsc.program import (
     GATEWAY,
+    START_S,
     TOKEN,
     Booth,
     Program,
@@ -180,7 +181,7 @@ async def at_centre(url: str) -> dict[str, Any]:
 async def refusal(file: Path) -> tuple[int, dict[str, Any]]:
     """The exit code and the one line it said, while it refused to start."""
     async with program(file) as gateway:
-        code = await gateway.ended(20)
+        code = await gateway.ended(START_S)
         (line,) = gateway.log
     return code, line
 
@@ -234,7 +235,7 @@ async def test_missing_tables_are_said_in_words(tmp_path: Path) -> None:
     file = install(tmp_path)
     (tmp_path / "parameters" / "stations.json").write_text("{")
     async with program(file) as gateway:
-        assert await gateway.ended(20) == 1
+        assert await gateway.ended(START_S) == 1
         left_out, *_, refused = gateway.log
     assert left_out["file"] == "stations.json"
     assert (refused["code"], refused["detail"]) == ("parameter.invalid", "缺少参数：stations")
@@ -250,7 +251,7 @@ async def test_a_box_without_tables_gets_its_first_from_the_centre(tmp_path: Pat
     file = install(tmp_path / "box")
     tables = (tmp_path / "box" / "parameters").rename(tmp_path / "tables")
     async with program(file) as gateway:
-        assert await gateway.ended(20) == 1
+        assert await gateway.ended(START_S) == 1
         assert gateway.log[-1]["detail"].startswith("缺少参数：")
     async with center(tmp_path / "c.db", "--parameters", str(tables)) as url:
         file.write_text(file.read_text("utf-8").replace("http://127.0.0.1:9", url), "utf-8")
@@ -291,7 +292,7 @@ async def test_a_fault_that_ends_a_service_ends_the_program_in_one_line(
         cwd=GATEWAY.parent,
     )
     gateway = Program(process)
-    assert await gateway.ended(20) == (REFUSED if code == "config.invalid" else 1)
+    assert await gateway.ended(START_S) == (REFUSED if code == "config.invalid" else 1)
     assert (gateway.log[-1]["code"], gateway.log[-1]["detail"]) == (code, "流水对不上")
 
 
@@ -306,7 +307,7 @@ async def test_a_bug_in_a_service_keeps_its_trace(tmp_path: Path) -> None:
         cwd=GATEWAY.parent,
     )
     gateway = Program(process)
-    assert await gateway.ended(20) == 1
+    assert await gateway.ended(START_S) == 1
     assert "ZeroDivisionError" in "".join(gateway.lines)
     assert any(line.startswith("Traceback") or "Traceback" in line for line in gateway.lines)
 
@@ -398,7 +399,8 @@ async def test_a_debit_that_no_answer_ends_is_proved_after_the_restart(
     slot.voice.set()
     async with program(file) as gateway, booth(await gateway.url()) as at:
         await at.sign_in()
-        if (await at.look())["state"] == "doubtful":
+        await until_not_busy(at)  # the start asks the card by itself
+        if at.shot["state"] == "doubtful":
             await at.do("prove")
         if at.shot["state"] == "agreed":  # the reader was cut off before the chip heard of it
             await at.do("save")
@@ -407,6 +409,13 @@ async def test_a_debit_that_no_answer_ends_is_proved_after_the_restart(
     (paid,) = truck.card.ledger
     assert record_in(tmp_path)["tac"] == paid.tac
     assert verify(tmp_path / "data") == []
+
+
+async def until_not_busy(at: Booth) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while (await at.look())["busy"] or at.shot["state"] == "debiting":
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
 
 
 DEBIT_AT = 7

@@ -28,7 +28,7 @@ from gateway.devices.sim.scale import encode_a9
 GATEWAY = Path(config.__file__).parent
 TOKEN = "run-test-token"
 COLLECTOR, MASTER = ("2001", "s3cret-2001"), ("8001", "s3cret-8001")
-START_S, END_S = 20.0, 5.0
+START_S, END_S = 40.0, 5.0
 TOML = """
 data = "data"
 [listen]
