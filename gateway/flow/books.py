@@ -67,7 +67,8 @@ class Books:
         riding = dict(self._riding)
 
         def work(db: sqlite3.Connection) -> Committed:
-            self._unload(db, riding)
+            if riding:
+                self._unload(db, riding)
             if key:
                 self._keep_key(db, key, moment.at_ms, None, None)
             passage_id = step.passage.id or before.id
