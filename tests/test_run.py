@@ -128,27 +128,9 @@ def record_in(folder: Path) -> dict[str, Any]:
 async def test_a_truck_is_sold_by_the_real_program_and_reaches_the_centre(
     truck: Truck, tmp_path: Path
 ) -> None:
-    systemd = Systemd(tmp_path)
-    watched = {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "6000000"}
-    async with center(tmp_path / "c.db") as center_url, indicator(WEIGHT_KG) as line:
-        file = install(tmp_path / "box", scale=line, center=center_url)
-        async with program(file, **watched) as gateway:
-            url = await gateway.url()
-            async with booth(url) as at:
-                await at.sign_in()
-                for device in ("reader", "psam", "obu", "scale"):
-                    await at.until_lamp(device, "ok")
-                assert systemd.count("READY=1") == 1
-                await drive_to_agreed(at)
-                assert at.shot["passage"]["quote"]["kind"] == 1
-                shot = await at.do("save")
-                assert shot["state"] == "saved"
-                record = await at_centre(center_url)
-                await soon(lambda: systemd.count("WATCHDOG=1") >= 2, 10)
-            assert await gateway.terminate() == 0
-            assert all(line["level"] in ("info", "warning") for line in gateway.log)
-    assert systemd.count("STOPPING=1") == 1
-    systemd.close()
+    with Systemd(tmp_path) as systemd:
+        record = await one_truck(systemd, tmp_path)
+        assert systemd.count("STOPPING=1") == 1
 
     (paid,) = truck.card.ledger
     assert record["fee"] == paid.amount_fen == PAID_FEN == 50_000 - truck.card.balance
@@ -157,6 +139,28 @@ async def test_a_truck_is_sold_by_the_real_program_and_reaches_the_centre(
     assert record["terminalTransNo"] == f"{truck.psam.terminal_seq:08X}"
     assert record["exWeight"] == WEIGHT_KG
     assert verify(tmp_path / "box" / "data") == []
+
+
+async def one_truck(systemd: Systemd, folder: Path) -> dict[str, Any]:
+    """A life of the program with one vehicle in it; the record that the centre got."""
+    watched = {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "6000000"}
+    async with center(folder / "c.db") as center_url, indicator(WEIGHT_KG) as line:
+        file = install(folder / "box", scale=line, center=center_url)
+        async with program(file, **watched) as gateway:
+            async with booth(await gateway.url()) as at:
+                await at.sign_in()
+                for device in ("reader", "psam", "obu", "scale"):
+                    await at.until_lamp(device, "ok")
+                assert systemd.count("READY=1") == 1
+                await drive_to_agreed(at)
+                assert at.shot["passage"]["quote"]["kind"] == 1
+                assert (await at.do("save"))["state"] == "saved"
+                record = await at_centre(center_url)
+                await soon(lambda: systemd.count("WATCHDOG=1") >= 2, 10)
+            assert await gateway.terminate() == 0
+            loud = [line for line in gateway.log if line["level"] not in ("info", "warning")]
+            assert loud == []
+    return record
 
 
 async def at_centre(url: str) -> dict[str, Any]:
