@@ -270,6 +270,10 @@ class Center:
         record: Json = found[0]["record"]
         return record
 
+    async def has_photo(self, sha256: str) -> bool:
+        async with self._http.head(f"{self.url}/v1/evidence/{sha256}") as got:
+            return got.status == 200
+
     async def is_up(self) -> bool:
         try:
             await self.lane()
