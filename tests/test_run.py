@@ -143,7 +143,7 @@ async def test_a_truck_is_sold_by_the_real_program_and_reaches_the_centre(
 
 async def one_truck(systemd: Systemd, folder: Path) -> dict[str, Any]:
     """A life of the program with one vehicle in it; the record that the centre got."""
-    watched = {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "6000000"}
+    watched = {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "9000000"}
     async with center(folder / "c.db") as center_url, indicator(WEIGHT_KG) as line:
         file = install(folder / "box", scale=line, center=center_url)
         async with program(file, **watched) as gateway:
@@ -156,7 +156,7 @@ async def one_truck(systemd: Systemd, folder: Path) -> dict[str, Any]:
                 assert at.shot["passage"]["quote"]["kind"] == 1
                 assert (await at.do("save"))["state"] == "saved"
                 record = await at_centre(center_url)
-                await soon(lambda: systemd.count("WATCHDOG=1") >= 2, 10)
+                await soon(lambda: systemd.count("WATCHDOG=1") >= 2)
             assert await gateway.terminate() == 0
             loud = [line for line in gateway.log if line["level"] not in ("info", "warning")]
             assert loud == []

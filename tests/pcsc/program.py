@@ -260,7 +260,7 @@ class Booth:
     async def lamp(self, device: str) -> str:
         return str((await self.look())["devices"][device]["state"])
 
-    async def until_lamp(self, device: str, state: str, within_s: float = 8.0) -> None:
+    async def until_lamp(self, device: str, state: str, within_s: float = 15.0) -> None:
         """Lamps are renewed once a second."""
         deadline = time.monotonic() + within_s
         while (seen := await self.lamp(device)) != state:
