@@ -1,0 +1,271 @@
+"""What a disk may hold after a cut. Knows files, folders and syncs; no gateway, no SQLite.
+
+The rules are POSIX at its meanest, short of lying: a file's bytes are safe once that file was
+synced, a name (made, moved, taken away) once its folder was; of everything else anything may have
+arrived, in any order, in part. Two mercies, which SQLite and every journaling file system assume
+too: a move happens whole or not at all, and a write harms no bytes but its own.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+HEAD = struct.Struct("<cIIq")
+SECTOR, PAGE = 512, 4096
+
+
+class Event(NamedTuple):
+    """One call of the recorded program; kinds as in shim.c."""
+
+    kind: str
+    path: str
+    data: bytes
+    offset: int
+
+
+def read_trace(file: Path) -> list[Event]:
+    raw, at, events = file.read_bytes(), 0, []
+    while at < len(raw):
+        kind, path_size, data_size, offset = HEAD.unpack_from(raw, at)
+        at += HEAD.size
+        path, at = raw[at : at + path_size].decode(), at + path_size
+        events.append(Event(kind.decode(), path, raw[at : at + data_size], offset))
+        at += data_size
+    return events
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A file or folder, whatever its name; `data` is what is durable of it."""
+
+    is_folder: bool
+    data: bytearray = field(default_factory=bytearray)
+
+
+class Written(NamedTuple):
+    node: Node
+    at: int
+    data: bytes
+
+
+class Shortened(NamedTuple):
+    node: Node
+    size: int
+
+
+class Named(NamedTuple):
+    path: str
+    node: Node
+
+
+class Unnamed(NamedTuple):
+    path: str
+    node: Node
+
+
+class Moved(NamedTuple):
+    path: str
+    """Where to."""
+    node: Node
+    origin: str
+
+
+Change = Written | Shortened | Named | Unnamed | Moved
+Image = dict[str, bytes | bytearray | None]
+"""Path below the root → content; None for a folder."""
+
+
+class Disk:
+    """Follows a recorded program, call by call."""
+
+    def __init__(self, image: Mapping[str, bytes | bytearray | None] | None = None) -> None:
+        """`image`: what is there, and durable, from the start."""
+        self.pending: list[Change] = []
+        """What was done and is not durable yet, in order."""
+        self._durable = {
+            path: Node(content is None, bytearray(content or b""))
+            for path, content in {"": None, **(image or {})}.items()
+        }
+        self._live = dict(self._durable)
+
+    def do(self, event: Event) -> None:
+        """Follow one call."""
+        path, live = event.path, self._live
+        match event.kind:
+            case "C" | "D":
+                live[path] = Node(event.kind == "D")
+                self.pending.append(Named(path, live[path]))
+            case "W":
+                self.pending.append(Written(live[path], event.offset, event.data))
+            case "T":
+                self.pending.append(Shortened(live[path], event.offset))
+            case "R":
+                target = event.data.decode()
+                live[target] = live.pop(path)
+                self.pending.append(Moved(target, live[target], path))
+            case "U" | "X":
+                self.pending.append(Unnamed(path, live.pop(path)))
+            case "S":
+                self._sync(path, live[path])
+
+    def image(self, arrived: Iterable[Change]) -> Image:
+        """The disk if, of what is pending, just this arrived."""
+        names, touched = dict(self._durable), dict[Node, bytearray]()
+        for change in arrived:
+            if isinstance(change, Written | Shortened):
+                if change.node not in touched:
+                    touched[change.node] = bytearray(change.node.data)
+                _put(touched[change.node], change)
+            else:
+                _name(names, change)
+        return {
+            path: None if node.is_folder else touched.get(node, node.data)
+            for path, node in names.items()
+            if path and _is_reachable(path, names)
+        }
+
+    def _sync(self, path: str, node: Node) -> None:
+        left: list[Change] = []
+        for change in self.pending:
+            if isinstance(change, Written | Shortened):
+                if change.node is node:
+                    _put(node.data, change)
+                    continue
+            elif node.is_folder and parent(change.path) == path:
+                _name(self._durable, change)
+                if isinstance(change, Moved):  # a name it had before cannot come back
+                    left = [old for old in left if old != Named(change.origin, change.node)]
+                continue
+            left.append(change)
+        self.pending = left
+
+
+def parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _is_reachable(path: str, names: Mapping[str, Node]) -> bool:
+    while path := parent(path):
+        if path not in names:
+            return False
+    return True
+
+
+def _put(data: bytearray, change: Written | Shortened) -> None:
+    if isinstance(change, Shortened):
+        data[change.size :] = bytes(max(0, change.size - len(data)))
+        return
+    data.extend(bytes(max(0, change.at - len(data))))
+    data[change.at : change.at + len(change.data)] = change.data
+
+
+def _name(names: dict[str, Node], change: Named | Unnamed | Moved) -> None:
+    """A name that was not there to be moved or taken away stays as it is: that call came first."""
+    gone = change.path if isinstance(change, Unnamed) else getattr(change, "origin", None)
+    if gone is not None and names.get(gone) is change.node:
+        del names[gone]
+    if not isinstance(change, Unnamed):
+        names[change.path] = change.node
+
+
+# ---- what arrives of the pending -------------------------------------------------------------
+
+
+def nothing(_: Sequence[Change], __: Random) -> list[Change]:
+    return []
+
+
+def everything(pending: Sequence[Change], _: Random) -> list[Change]:
+    return list(pending)
+
+
+def prefix(pending: Sequence[Change], chance: Random) -> list[Change]:
+    return list(pending[: chance.randint(0, len(pending))])
+
+
+def subset(pending: Sequence[Change], chance: Random) -> list[Change]:
+    share = chance.choice((0.1, 0.5, 0.9))
+    return [change for change in pending if chance.random() < share]
+
+
+def torn(size: int) -> Callable[[Sequence[Change], Random], list[Change]]:
+    """Each write arrives as any of its sectors, each alone."""
+
+    def choose(pending: Sequence[Change], chance: Random) -> list[Change]:
+        arrived: list[Change] = []
+        for change in subset(pending, chance):
+            if isinstance(change, Written) and chance.random() < 0.7:
+                arrived += [piece for piece in _sectors(change, size) if chance.random() < 0.5]
+            else:
+                arrived.append(change)
+        return arrived
+
+    return choose
+
+
+def garbage(pending: Sequence[Change], chance: Random) -> list[Change]:
+    """One sector that was being written holds neither the old bytes nor the new ones."""
+    arrived = subset(pending, chance)
+    writes = [change for change in pending if isinstance(change, Written)]
+    if writes:
+        broken = chance.choice(list(_sectors(chance.choice(writes), SECTOR)))
+        arrived.append(broken._replace(data=chance.randbytes(len(broken.data))))
+    return arrived
+
+
+KINDS: dict[str, Callable[[Sequence[Change], Random], list[Change]]] = {
+    "nothing": nothing,
+    "everything": everything,
+    "prefix": prefix,
+    "subset": subset,
+    "torn512": torn(SECTOR),
+    "torn4096": torn(PAGE),
+    "garbage": garbage,
+}
+CERTAIN = frozenset({"nothing", "everything"})
+"""Where chance has no say."""
+
+
+def _sectors(write: Written, size: int) -> Iterator[Written]:
+    """The write in pieces, cut where the disk's sectors end."""
+    at, data = write.at, write.data
+    while data:
+        length = size - at % size
+        yield Written(write.node, at, data[:length])
+        at, data = at + length, data[length:]
+
+
+# ---- images and folders ----------------------------------------------------------------------
+
+
+def digest(image: Image) -> bytes:
+    seen = hashlib.blake2b(digest_size=16)
+    for path in sorted(image):
+        content = image[path]
+        seen.update(f"{path}\0{-1 if content is None else len(content)}\0".encode())
+        seen.update(content or b"")
+    return seen.digest()
+
+
+def lay_out(image: Image, folder: Path) -> None:
+    """Make the folder hold just this. It must be empty or missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(image):
+        content, target = image[path], folder / path.lstrip("/")
+        if content is None:
+            target.mkdir()
+        else:
+            target.write_bytes(content)
+
+
+def look_at(folder: Path) -> Image:
+    """The image that a folder holds now, SQLite's shared memory left out."""
+    return {
+        f"/{path.relative_to(folder)}": None if path.is_dir() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if not path.name.endswith("-shm")
+    }
