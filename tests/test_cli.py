@@ -91,6 +91,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     run.run = lambda given: called.append(given) or 8  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "gateway.demo", demo)
     monkeypatch.setitem(sys.modules, "gateway.app", run)
+    monkeypatch.setattr("gateway.runtime.log_to", lambda: None)  # this process logs elsewhere
     return called
 
 
