@@ -386,7 +386,9 @@ class Booth(Browser):
 
 def agree(record: Json, shot: Json, car: Json, truth: Json) -> None:
     """One paid passage in four tellings: record, screen, what was put there, what chips hold."""
-    card, (debit,) = truth["card"], truth["card"]["debits"]
+    card, debits = truth["card"], truth["card"]["debits"]
+    assert len(debits) == 1, f"debited {len(debits)} times"
+    debit = debits[0]
     shown = shot["passage"]["record"]
     assert (record["id"], record["seq"]) == (shown["id"], shown["seq"])
     assert record["tac"] == shown["tac"] == debit["tac"]
