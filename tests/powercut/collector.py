@@ -91,6 +91,9 @@ class Collector:
         def of(*names: str) -> dict[str, Any]:
             return {name: vehicle[name] for name in names}
 
+        plate = (shot["passage"] or {}).get("plate")
+        if plate and plate != vehicle.get("plate") and "cancel" in shot["allowed"]:
+            return {"command": "cancel", "reason": "这辆车已经不在车道上"}
         match shot["state"]:
             case "checked":
                 return {"command": "submit_plate", **of("plate", "colour"), "source": "lpr"}
@@ -102,6 +105,8 @@ class Collector:
                 return {"command": "weigh", **of("axle_count", "weight_kg"), "source": "scale"}
             case "priced":
                 return {"command": "confirm_entry", "station_hex": vehicle["entry_hex"]}
+            case "unpriced" if vehicle["entry_hex"] is None:
+                return {"command": "hand_over", "reason": "没有入口信息"}
             case "unpriced":
                 return {"command": "minimum_fare", **MASTER}
             case "agreed":

@@ -14,7 +14,7 @@ from tests.powercut.disk import KINDS
 
 SEED = "power"
 STATES, SECONDS = 10_000, 150.0
-"""As many as fit: 10 000 take two idle cores some three minutes or less."""
+"""As many as fit; a state takes some 50 ms of a busy processor."""
 STATES_MIN = 150
 """On cores that many share; below that the run says nothing."""
 
