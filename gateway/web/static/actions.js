@@ -434,7 +434,9 @@ export const actions = /** @type {any} */ ({
     if (action === 'primary') {
       const scope = this.dialog ? '.dialog' : '.shell';
       const button = document.querySelector(`${scope} [data-primary]:not(:disabled)`);
-      return button instanceof HTMLElement && button.click();
+      if (button instanceof HTMLElement) return button.click();
+      const next = document.querySelector('input[name=password]');
+      return next instanceof HTMLElement && next.focus();
     }
     if (action === 'cancel') return this.escape();
     if (action === 'help') return this.dialog ? undefined : this.s && this.open({ kind: 'help' });

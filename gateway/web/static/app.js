@@ -108,7 +108,7 @@ export class Page {
     const old = this.s;
     this.s = fresh;
     this.skew = fresh.at_ms - Date.now();
-    if (old && old.state !== fresh.state) {
+    if (old && (old.state !== fresh.state || old.passage?.id !== fresh.passage?.id)) {
       this.error = null;
       this.draft = { ...this.draft, look: '' };
       if (this.dialog && !['photo', 'help', 'sync'].includes(this.dialog.kind)) this.dialog = null;
@@ -116,7 +116,7 @@ export class Page {
       this.hark(old, fresh);
     }
     this.keep(adopt(this.draft, fresh));
-    if (fresh.state === 'saved' && old?.state !== 'saved') this.countDown(fresh.passage.id);
+    if (fresh.state === 'saved' && old?.state !== 'saved') this.countDown(fresh, !old);
     this.draw();
   }
 
@@ -155,8 +155,10 @@ export class Page {
 
   // ---- success stays a moment ----
 
-  /** @param {string} passage */
-  countDown(passage) {
+  /** A page that opens long after has nothing to celebrate. @param {any} s @param {boolean} isOpening */
+  countDown(s, isOpening) {
+    const passage = s.passage.id;
+    if (isOpening && s.last && this.now() - s.last.saved_at_ms > STAY_MS) return this.dismiss();
     setTimeout(() => { if (this.held !== passage && this.s?.passage?.id === passage) this.dismiss(); }, STAY_MS);
   }
 
@@ -206,6 +208,7 @@ export class Page {
     const { dataset } = document.documentElement;
     if (theme !== 'auto') dataset.theme = theme; else delete dataset.theme;
     dataset.scale = String(scale);
+    dataset.rev = String(this.s?.rev ?? '');
   }
 
   announce() {

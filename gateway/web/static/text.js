@@ -33,6 +33,14 @@ export const clock = at => (at == null || at === '' ? t('none') : CLOCK.format(n
 /** @param {number | string | null | undefined} at epoch ms or ISO 8601 */
 export const stamp = at => (at == null || at === '' ? t('none') : STAMP.format(new Date(at)));
 
+const DAY = new Intl.DateTimeFormat('sv-SE', { timeZone: ZONE, dateStyle: 'short', timeStyle: 'short' });
+
+/** With its year. @param {number | null | undefined} at epoch ms */
+export const day = at => (at == null ? t('none') : DAY.format(at));
+
+/** Grey below a day, amber below three, red above. @param {number} seconds */
+export const freshness = seconds => (seconds < 86400 ? '' : seconds < 259200 ? 'warn' : 'bad');
+
 /** @param {number | null | undefined} seconds */
 export function age(seconds) {
   if (seconds == null) return t('none');

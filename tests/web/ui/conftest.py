@@ -38,12 +38,14 @@ class Screen:
         await self.page.goto(self.url)
 
     async def show(self, name: str, **changes: Any) -> None:
-        """Draw a fixture as a page that was just opened would."""
-        await self.script.show(name, **changes)
-        self.script.anew()
-        await self.page.evaluate("sessionStorage.clear()")
-        await self.open()
-        await self.page.wait_for_selector(".with-steps .work")
+        """A new vehicle in this state, drawn: no draft of another one is left."""
+        await self.page.wait_for_selector(".with-steps .work, .work.wide")
+        if not await self.page.locator(".with-steps").count():
+            await self.open()
+            await self.page.wait_for_selector(".with-steps .work")
+        await self.script.show(name, is_new=True, **changes)
+        rev = self.script.snapshot["rev"]
+        await self.page.wait_for_selector(f":root[data-rev='{rev}'] .with-steps .work")
 
     async def settle(self) -> None:
         """Past the guard of a new screen."""

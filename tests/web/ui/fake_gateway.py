@@ -38,17 +38,16 @@ class Script:
         self.is_mute = False
         self.photos: dict[str, bytes] = {}
         self.seen: list[str] = []
+        self.vehicles = 1
 
-    async def show(self, name: str, **changes: Any) -> None:
-        """Push another snapshot to every screen."""
+    async def show(self, name: str, is_new: bool = False, **changes: Any) -> None:
+        """Push another snapshot to every screen, of this vehicle or of a new one."""
         rev = self.snapshot["rev"] + 1
+        self.vehicles += is_new
         self.snapshot = {**fixtures.snapshot(name), "rev": rev, **changes}
-        await self.push()
-
-    def anew(self) -> None:
-        """Another vehicle in the same state: no page has a draft for it."""
         if self.snapshot["passage"]:
-            self.snapshot["passage"]["id"] = f"X03-{len(self.seen)}"
+            self.snapshot["passage"]["id"] = f"X03-{self.vehicles}"
+        await self.push()
 
     async def push(self) -> None:
         for socket in list(self.sockets):

@@ -213,12 +213,12 @@ def _plain(state: str, **more: Any) -> Any:
     return lambda: {"state": state, **more}
 
 
-def _last() -> dict[str, Any]:
+def _last(ago_ms: int = 20_000) -> dict[str, Any]:
     return {
         "plate": "甘A12345",
         "colour": 0,
         "amount_fen": 4280,
-        "saved_at_ms": now_ms() - 20_000,
+        "saved_at_ms": now_ms() - ago_ms,
         "record_id": RECORD["id"],
         "seq": 1042,
     }
@@ -334,12 +334,12 @@ STATES: dict[str, Any] = {
     "saved": lambda: {
         "state": "saved",
         "passage": passage(**PLATED, vehicle=CAR, quote=QUOTE, record=RECORD),
-        "last": _last(),
+        "last": _last(ago_ms=0),
     },
     "saved_offline": lambda: {
         "state": "saved",
         "passage": passage(**PLATED, vehicle=CAR, quote=QUOTE, record=RECORD),
-        "last": _last(),
+        "last": _last(ago_ms=0),
         "sync": {**OFFLINE, "oldest_unsent_ms": now_ms()},
     },
     "refused_master": _at(
@@ -527,7 +527,7 @@ def _age(name: str, age_s: int, **more: Any) -> dict[str, Any]:
         "effective_from_ms": 1_763_395_200_000,
         "age_s": age_s,
         "next": None,
-        "rejected": None,
+        "rejected": [],
         **more,
     }
 
@@ -587,7 +587,7 @@ ANSWERS: dict[str, Any] = {
                 "minimum_fares",
                 3600,
                 next={"version": "20251201001", "effective_from_ms": 1_764_518_400_000},
-                rejected={"version": "x", "reason": "签名不对"},
+                rejected=[{"version": "20251201002", "reason": "签名不对"}],
             ),
         ],
     },

@@ -76,5 +76,5 @@ def test_the_page_does_not_grow() -> None:
     """A ratchet: lower these when the page gets smaller, never raise them unseen."""
     loaded = [*OWN, VENDOR / NAME / "lit-html.js"]
     content = b"".join(path.read_bytes() for path in loaded)
-    assert len(content) <= 162_000
-    assert len(gzip.compress(content, 9)) <= 49_500
+    assert len(content) <= 166_000
+    assert len(gzip.compress(content, 9)) <= 51_000

@@ -1,6 +1,7 @@
 """The link fails in every way a link fails: nothing typed is lost, nothing is done twice."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -148,10 +149,13 @@ async def test_nothing_may_be_evaluated_or_written_as_html(booth: Screen) -> Non
 async def test_the_page_is_ready_within_a_second_and_a_half_on_a_slow_machine(
     booth: Screen,
 ) -> None:
+    """Four times slower than this one. A busy neighbour is allowed for, once it is seen."""
     session = await booth.context.new_cdp_session(booth.page)
     await session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
-    await booth.page.reload()
-    await booth.page.wait_for_selector("[data-primary]")
-    ready_ms = await booth.page.evaluate("performance.now()")
-    await session.send("Emulation.setCPUThrottlingRate", {"rate": 1})
-    assert ready_ms < 4000, "1.5 s is the goal on a quiet machine; this one is shared"
+    tries_ms = []
+    for _ in range(3):
+        await booth.page.reload()
+        await booth.page.wait_for_selector("[data-primary]")
+        tries_ms.append(await booth.page.evaluate("performance.now()"))
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert min(tries_ms) < 1500 * crowd, (tries_ms, crowd)

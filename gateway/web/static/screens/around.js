@@ -1,7 +1,7 @@
 // @ts-check
 /** Around the lane: history, devices, sync, versions, settings. They look; they do not sell. */
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
-import { age, stamp, t, tOr, yuan } from '../text.js';
+import { age, day, freshness, stamp, t, tOr, yuan } from '../text.js';
 import { syncRows } from './frame.js';
 import { button, chip, choices, facts, page, primary } from './parts.js';
 
@@ -66,17 +66,14 @@ export function sync(app) {
     <span>${record.reason}</span><small>${record.id}</small></li>`)}</ul><p class="hint">${t('sync.refused.action')}</p>` : empty(app)}`);
 }
 
-/** Grey below a day, amber below three, red above. @param {number} seconds */
-const freshness = seconds => (seconds < 86400 ? '' : seconds < 259200 ? 'warn' : 'bad');
-
 /** @param {App} app */
 export function versions(app) {
   const rows = app.data.rows?.parameters ?? [];
   return page(app, t('versions'), rows.length ? html`<ul class="rows">${rows.map((/** @type {any} */ table) => html`<li class=${
     table.name === 'status_list' ? freshness(table.age_s) : ''}><b>${tOr(`table.${table.name}`, table.name)}</b><span>${table.version}
-    · ${t('versions.since', { at: stamp(table.effective_from_ms) })} · ${t('versions.age', { age: age(table.age_s) })}
-    ${table.next ? html`<br>${t('versions.next', { version: table.next.version ?? table.next, at: stamp(table.next.effective_from_ms) })}` : nothing}
-    ${table.rejected ? html`<br><b class="bad">${t('versions.rejected', { reason: table.rejected.reason ?? table.rejected })}</b>` : nothing}</span></li>`)}</ul>` : empty(app));
+    · ${t('versions.since', { at: day(table.effective_from_ms) })} · ${t('versions.age', { age: age(table.age_s) })}
+    ${table.next ? html`<br>${t('versions.next', { version: table.next.version, at: day(table.next.effective_from_ms) })}` : nothing}
+    ${table.rejected.map((/** @type {any} */ bad) => html`<br><b class="bad">${t('versions.rejected', bad)}</b>`)}</span></li>`)}</ul>` : empty(app));
 }
 
 /** @param {App} app */

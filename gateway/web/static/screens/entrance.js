@@ -19,15 +19,14 @@ export function credentials(app, label) {
     name=${name} inputmode="none" autocomplete="off" maxlength="40" .value=${app.secret[name]}
     @focus=${() => app.keyIn({ field: name })}
     @input=${(/** @type {any} */ event) => app.keyIn({ [name]: event.target.value })}></label>`;
-  return html`<div class="two">${field('operator')}${field('password')}</div>
-    ${pad(NUMBERS, key => app.keySecret(key), 'num')}`;
+  return html`<form @submit=${(/** @type {Event} */ event) => event.preventDefault()}><div class="two">${field('operator')}${field('password')}</div>
+    ${pad(NUMBERS, key => app.keySecret(key), 'num')}</form>`;
 }
 
 /** @param {App} app */
 export function login(app) {
-  return panes(app, 'login', html`<h1>${t('login')}</h1>${credentials(app, t('operator'))}`,
-    html`${app.error ? alert(app.error) : html`<p class="hint">${t('login.hint')}</p>`}`,
-    primary(app, t('login'), () => app.signIn(), !app.secret.operator || !app.secret.password));
+  return panes(app, 'login', html`<h1>${t('login')}</h1>${app.error ? alert(app.error) : html`<p class="hint">${t('login.hint')}</p>`}${
+    credentials(app, t('operator'))}`, nothing, primary(app, t('login'), () => app.signIn(), !app.secret.operator || !app.secret.password));
 }
 
 /** @param {App} app */

@@ -49,7 +49,7 @@ function entry(app) {
   const expected = app.s.passage.quote?.station_name;
   return html`<div class="hexrow"><div class="hexbox" role="img" aria-label=${t('hex.label', { hex })}>${hex.padEnd(8, '·')}</div>
     <p>${expected ? t('hex.expected', { name: expected }) : t('hex.other')}</p></div>
-    ${pad(HEX, key => app.keyHex(key), 'hex')}<div class="two">
+    ${pad(HEX, key => app.keyHex(key), 'hex')}<div class="row even">
     ${app.s.policy?.hex_from_card && app.cardHex() ? button(t('hex.card'), () => app.confirmEntry('card')) : nothing}
     ${button(t('hex.search'), () => app.open({ kind: 'stations', query: '' }))}${minimum(app, 'hand-only')}</div>`;
 }

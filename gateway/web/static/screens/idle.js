@@ -1,7 +1,7 @@
 // @ts-check
 /** Between vehicles: waiting, reading a card, and passages that were put aside. */
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
-import { clock, t, tOr, yuan } from '../text.js';
+import { age, clock, freshness, t, tOr, yuan } from '../text.js';
 import { shiftName } from './frame.js';
 import { alert, button, chip, facts, page, panes, primary, trouble } from './parts.js';
 
@@ -35,7 +35,14 @@ function side(app) {
   const { shift, sync } = app.s;
   if (!shift) return html`<h2>${t('shift.none')}</h2><p class="hint">${t('shift.auto')}</p>`;
   return html`<h2>${t('shift.this')}</h2>${facts([[t('shift'), shiftName(shift.shift)], [t('shift.count'), t('vehicles', { n: shift.count })],
-    [t('shift.sum'), `${yuan(shift.sum_fen)} ${t('yuan')}`], [t('sync.unsent'), t('records', { n: sync.unsent })]])}`;
+    [t('shift.sum'), `${yuan(shift.sum_fen)} ${t('yuan')}`], [t('sync.unsent'), t('records', { n: sync.unsent })],
+    [t('list.age'), listAge(app)]])}`;
+}
+
+/** How old the status list is: a stale one lets cards pass that should not. @param {App} app */
+function listAge(app) {
+  const seconds = app.s.parameters?.status_list?.age_s;
+  return seconds == null ? t('none') : html`<span class=${freshness(seconds)}>${t('list.old', { age: age(seconds) })}</span>`;
 }
 
 /** @param {App} app */

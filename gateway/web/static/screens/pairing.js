@@ -8,7 +8,7 @@ import { button, page, primary } from './parts.js';
 
 /** @param {App} app */
 export function pairing(app) {
-  const rows = app.data.rows?.pairings ?? [];
+  const rows = (app.data.rows?.pairings ?? []).filter((/** @type {any} */ device) => device.state === 'paired');
   const { offer } = app.data;
   const body = html`${offer ? code(app, offer) : html`<p class="hint">${t('pairing.hint')}</p>`}
     <h2>${t('pairing.list')}</h2>${rows.length ? html`<ul class="rows">${rows.map((/** @type {any} */ device) => html`<li><b>${device.name || device.id}</b>
@@ -23,7 +23,7 @@ export function pairing(app) {
 function code(app, offer) {
   const left = Math.max(0, Math.round((offer.expires_at_ms - app.now()) / 1000));
   if (!left) return html`<p class="hint warn">▲ ${t('pairing.late')}</p>`;
-  return html`<div class="pairing"><img alt=${t('pairing.qr')} src=${`data:image/svg+xml;charset=utf-8,${encodeURIComponent(offer.qr_svg ?? '')}`}>
-    <div><p class="hint">${t('pairing.scan')}</p><p class="note">${offer.url ?? ''}</p><p class="digits6">${offer.digits ?? t('pairing.wait')}</p>
+  return html`<div class="pairing">${offer.qr_svg ? html`<img alt=${t('pairing.qr')} src=${`data:image/svg+xml;charset=utf-8,${encodeURIComponent(offer.qr_svg)}`}>` : nothing}
+    <div><p class="hint">${t('pairing.scan')}</p><p class="digits6">${offer.digits ?? t('pairing.wait')}</p>
     <p class="hint">${t('pairing.compare')}</p><p class="hint">${t('pairing.left', { n: left })}</p></div></div>`;
 }

@@ -17,7 +17,7 @@ primary(app, t('saving'), () => {}, true));
 export function doubtful(app) {
   const { problem, busy } = app.s;
   const work = html`<div class="alert bad tall" role="alert"><h1>▲ ${t('E-301.title')}</h1><p class="big">${t('doubt.line')}</p>
-    ${problem ? html`<p>${problem.detail} ${problem.action} <small>${problem.code}</small></p>` : nothing}
+    ${problem ? html`<p>${problem.detail} <small>${problem.code}</small></p>` : nothing}
     ${app.error ? html`<p>${app.error.detail} ${app.error.action}</p>` : nothing}</div>
     ${facts([[t('card.number'), app.s.passage.card?.number ?? t('none')], [t('amount'), yuan(app.s.passage.quote?.amount_fen)]])}`;
   return panes(app, 'doubt', work, remarks(app), html`
