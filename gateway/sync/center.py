@@ -28,6 +28,19 @@ RETRY_AFTER_S_MAX = 300.0
 Model = TypeVar("Model", bound=BaseModel)
 
 
+FARE_FAULTS = {
+    "701": "省中心不能计这一程",
+    "994": "门架记录连不成路径",
+    "996": "门架记录连不成路径",
+    "997": "计费失败",
+    "2001": "在线计费服务已停用",
+    "2007": "在线计费结果不准确",
+    "2008": "在线计费失败",
+    "2009": "查不到最小费额",
+}
+"""Result codes of online fare services (domain.md §6.2, as far as they are known) in words."""
+
+
 class NotAVerdict(CenterUnavailable):
     """Somebody answered, but not with verdicts: perhaps not the centre, perhaps this very batch."""
 
@@ -330,7 +343,9 @@ def _no_fare(status: int, raw: bytes) -> FareUnknown:
         said = TypeAdapter(dict[str, Any]).validate_json(raw)
     except ValidationError:
         raise NotAVerdict(f"在线计费服务回答 {status}") from None
-    return FareUnknown(str(said.get("code", status)), f"在线计费没有结果：{said.get('detail', '')}")
+    code = str(said.get("code", status))
+    words = FARE_FAULTS.get(code) or str(said.get("detail", ""))
+    return FareUnknown(code, f"在线计费没有结果：{words}（{code}）")
 
 
 def _number(text: str) -> int:

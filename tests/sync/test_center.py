@@ -58,7 +58,7 @@ async def test_a_way_that_cannot_be_restored_is_a_named_reason(client: CenterCli
         with pytest.raises(FareUnknown) as no:
             await client.fare(question("62010E05", kind=kind))
         assert no.value.reason == "994"
-        assert "path restoration failed" in no.value.detail
+        assert "门架记录连不成路径（994）" in no.value.detail
 
 
 async def test_the_ministry_prices_what_leaves_the_province(client: CenterClient) -> None:

@@ -58,6 +58,17 @@ export const actions = /** @type {any} */ ({
     return this.arrive();
   },
 
+  /** Enter after the number goes on to the password. @this {any} */
+  toPassword() { /** @type {HTMLInputElement | null} */ (this.root.querySelector('input[name=password]'))?.focus(); },
+
+  /** Twins only: a vehicle drives up. @this {any} @param {string} preset */
+  async practise(preset) {
+    const put = await this.doing('practise', () => ask('POST', '/bench/vehicle', { preset }));
+    if (put) this.practised = put;
+    else if (this.error?.code === 'not_found') this.practised = { gone: true };
+    this.draw();
+  },
+
   /** @this {any} */
   async signOut() {
     await this.doing('signOut', () => ask('DELETE', '/api/session'));

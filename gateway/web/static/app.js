@@ -159,7 +159,7 @@ export class Page {
   countDown(s, isOpening) {
     const passage = s.passage.id;
     if (isOpening && s.last && this.now() - s.last.saved_at_ms > STAY_MS) return this.dismiss();
-    setTimeout(() => { if (this.held !== passage && this.s?.passage?.id === passage) this.dismiss(); }, STAY_MS);
+    setTimeout(() => { if (this.held !== passage && this.s?.passage?.id === passage && !this.s.problem) this.dismiss(); }, STAY_MS);
   }
 
   hold() {
@@ -209,6 +209,8 @@ export class Page {
     if (theme !== 'auto') dataset.theme = theme; else delete dataset.theme;
     dataset.scale = String(scale);
     dataset.rev = String(this.s?.rev ?? '');
+    if (this.s?.is_training) document.body.dataset.training = t('training');
+    else delete document.body.dataset.training;
   }
 
   announce() {

@@ -18,6 +18,9 @@ export const WORDS = {
   'shift.suspended': '还有 {n} 辆车挂起', 'shift.suspended.action': '请先续办或取消，再下班',
   'kind.of.paid': '已扣款', 'kind.of.by_hand': '人工收费', 'kind.of.unpaid': '未收费', 'kind.of.doubtful': '存疑',
 
+  training: '练习', 'practice.put': '练习：放一辆车（模拟设备，不动真钱）', 'practice.there': '车道上是 {plate}，入口 {station}，Hex {hex}',
+  'practice.presets': '小客车|货车|最小费额|新能源|免费车|无入口|名单卡|卡签不符|余额不足', 'busy.practise': '正在放车…',
+
   idle: '等待来车', 'idle.card': '请把 ETC 卡放到读卡区', 'idle.first': '本班还没有交易。', read: '读卡', last: '上一笔',
   'saved.at': '{at} 已保存', 'reader.missing': '读卡器未连接', 'reader.action': '系统正在自动重连；仍不行请通知维护人员',
   reading: '正在读卡', 'reading.wait': '请把卡平放在读卡区中间', 'reading.still': '▲ 请不要移动卡',
@@ -105,7 +108,7 @@ export const WORDS = {
   'field.plate': '车牌', 'field.reason': '原因', 'field.station_hex': '站Hex码', 'field.vehicle_type': '车型', 'field.vehicle_class': '车种', 'field.weight_kg': '重量', 'field.axle_count': '轴数', 'field.amount_fen': '金额', 'field.means': '方式', 'field.tac': 'TAC',
 
   'E-101.title': '没有读到卡', 'E-102.title': '卡拿早了', 'E-103.title': '读卡区有两张卡', 'E-104.title': '不是 ETC 卡', 'E-105.title': '卡已过期', 'E-106.title': '卡在状态名单内', 'E-107.title': '没有读到标签（OBU）', 'E-108.title': '标签被拆过', 'E-109.title': '卡和标签不是同一辆车',
-  'E-110.title': '卡里没有入口信息', 'E-111.title': '这张卡刚在本站缴过费', 'E-112.title': '读卡器没有应答', 'E-113.title': 'PSAM 卡不可用', 'E-201.title': '车牌格式不对', 'E-202.title': '实车车牌和卡不一致', 'E-203.title': '没有拍到照片', 'E-204.title': '照片还没有传完', 'E-205.title': '车型和卡里不一样',
+  'E-110.title': '卡里没有入口信息', 'E-111.title': '这张卡刚在本站缴过费', 'E-112.title': '读卡器没有应答', 'E-113.title': 'PSAM 卡不可用', 'E-114.title': '已扣款，但 PSAM 不认这张卡的回执', 'E-201.title': '车牌格式不对', 'E-202.title': '实车车牌和卡不一致', 'E-203.title': '没有拍到照片', 'E-204.title': '照片还没有传完', 'E-205.title': '车型和卡里不一样',
   'E-206.title': '没有称重数据', 'E-207.title': '超限', 'E-211.title': '算不出路径', 'E-212.title': 'Hex 码和入口站不一致', 'E-213.title': '查不到这个站', 'E-214.title': '费率表今天还没有生效', 'E-215.title': '余额不够', 'E-221.title': '站长工号或密码不对', 'E-222.title': '账号已锁定', 'E-223.title': '站长没有回应',
   'E-301.title': '扣款结果还不知道', 'E-302.title': '卡没有扣款', 'E-303.title': '没有保存成功', 'E-304.title': '磁盘快满了', 'E-401.title': '与网关断开', 'E-402.title': '这一笔正在别处处理', 'E-403.title': '这个账号已在别处上班', 'E-404.title': '本机时间不可信', 'E-405.title': '界面已更新',
   'E-501.title': '配对码已过期', 'E-502.title': '数字对不上',

@@ -25,8 +25,9 @@ export function credentials(app, label) {
 
 /** @param {App} app */
 export function login(app) {
-  return panes(app, 'login', html`<h1>${t('login')}</h1>${app.error ? alert(app.error) : html`<p class="hint">${t('login.hint')}</p>`}${
-    credentials(app, t('operator'))}`, nothing, primary(app, t('login'), () => app.signIn(), !app.secret.operator || !app.secret.password));
+  return panes(app, 'login', html`<h1>${t('login')}</h1>${app.error ? alert(app.error) : html`<p class="hint">${t('login.hint')}</p>`}${credentials(app, t('operator'))}`,
+    nothing,
+    primary(app, t('login'), () => (app.secret.password ? app.signIn() : app.toPassword()), !app.secret.operator));
 }
 
 /** @param {App} app */

@@ -5,6 +5,7 @@ import { findStations } from '../state.js';
 import { t, tOr, yuan } from '../text.js';
 import { remarks, stepBar } from './frame.js';
 import { alert, button, facts, pad, panes, trouble } from './parts.js';
+import { practised } from './practice.js';
 
 /** @typedef {import('../app.js').App} App */
 
@@ -17,7 +18,7 @@ export function fare(app) {
   const body = passage.quote ? amount(app, passage.quote) : state === 'unpriced'
     ? html`${trouble(app)}<p class="hint">${t('unpriced.hint')}</p>` : html`<p class="big">${app.s.busy ? t('busy.quote') : t('quote.first')}</p>`;
   const work = html`<h1>${isAgreed ? t('save.check') : t('fare')}</h1>${body}${isAgreed ? agreed(app) : app.can('confirm_entry') ? entry(app) : nothing}`;
-  return panes(app, 'fares', work, html`${explained(app)}${minimum(app, 'wide')}${remarks(app)}`, footer(app, isAgreed));
+  return panes(app, 'fares', work, html`${explained(app)}${minimum(app, 'wide')}${practised(app)}${remarks(app)}`, footer(app, isAgreed));
 }
 
 /** @param {App} app @param {boolean} isAgreed */

@@ -4,6 +4,7 @@ import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { age, clock, freshness, t, tOr, yuan } from '../text.js';
 import { shiftName } from './frame.js';
 import { alert, button, chip, facts, page, panes, primary, trouble } from './parts.js';
+import { practice, practised } from './practice.js';
 
 /** @typedef {import('../app.js').App} App */
 
@@ -16,7 +17,7 @@ export function idle(app) {
   const work = html`<h1>${t('idle')}</h1><p class="big">${t('idle.card')}</p>
     ${isMissing ? alert({ code: 'E-112', detail: reader.text || t('reader.missing'), action: t('reader.action') }) : trouble(app)}
     ${waiting ? button(t('suspended.some', { n: waiting }), () => app.go('suspended'), { cls: 'warn' }) : nothing}
-    ${last(app)}`;
+    ${last(app)}${practised(app)}${practice(app)}`;
   return panes(app, 'center', work, side(app), html`${button(t('history'), () => app.go('history'))}
     ${button(t('menu'), () => app.go('menu'))}${primary(app, t('read'), () => app.read(), !app.can('read'))}`);
 }

@@ -30,8 +30,8 @@ export function saved(app) {
   const { passage: p, sync } = app.s;
   const { record } = p;
   if (!record) return saving(app);
-  const isHeld = app.held === p.id;
-  const work = html`<h1>✓ ${t('saved')}</h1><div class="money"><b>${yuan(app.s.last?.record_id === record.id ? app.s.last.amount_fen : p.quote?.amount_fen)}</b><span>${t('yuan')}</span></div>
+  const isHeld = app.held === p.id || !!app.s.problem;
+  const work = html`<h1>✓ ${t('saved')}</h1>${trouble(app)}<div class="money"><b>${yuan(app.s.last?.record_id === record.id ? app.s.last.amount_fen : p.quote?.amount_fen)}</b><span>${t('yuan')}</span></div>
     <p class="big">${chip(p.plate, p.colour)}</p><p class="big">${t('saved.disk', { seq: record.seq, chain: String(record.chain).slice(0, 4).toUpperCase() })}</p>
     <p class="hint">${sync.online && !sync.unsent ? t('saved.sent') : sync.online ? t('saved.sending') : t('saved.offline')}</p>
     <div class="countdown ${isHeld ? 'still' : ''}" aria-hidden="true"><i></i></div>`;
