@@ -55,7 +55,7 @@ def test_quick_start_is_two_commands_of_one_line_each() -> None:
         assert "\n" not in command
         assert command.startswith("sh .ci/setup ")
     assert see.endswith(" demo")
-    assert try_.endswith("python -m pytest")
+    assert "python -m pytest" in try_
 
 
 def test_the_set_up_knows_both_words_and_refuses_others() -> None:
