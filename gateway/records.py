@@ -4,9 +4,18 @@ The exit record follows the official exit ETC record (domain.md §8.1; order kep
 frozen once written: its line is stored and sent byte for byte (interfaces.md §7.3).
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 
@@ -160,18 +169,36 @@ class FareRequest(Wire):
 
 
 class FareAnswer(BaseModel):
-    """The centre's answer to a `FareRequest`; unknown fields are ignored.
+    """The centre's answer to a `FareRequest`; unknown fields are ignored, money is fen.
 
+    Example: {"amount_fen": 3800, "fee95_fen": 3610, "kind": 4, "mileage_m": 95000, "split": []}.
     `fee95_fen` is the ETC price from the centre's table; without it there is no discount.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, alias_generator=to_camel
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
-    amount_fen: int = Field(ge=0, alias="amount_fen")
-    fee95_fen: int | None = Field(default=None, ge=0, alias="fee95_fen")
+    amount_fen: int = Field(
+        ge=0,
+        validation_alias=AliasChoices("amount_fen", "amountFen", "amount"),
+        serialization_alias="amount_fen",
+    )
+    fee95_fen: int | None = Field(
+        default=None,
+        ge=0,
+        validation_alias=AliasChoices("fee95_fen", "fee95Fen", "fee95"),
+        serialization_alias="fee95_fen",
+    )
     kind: Literal[4, 5] = 4
-    mileage_m: int = Field(default=0, ge=0, alias="mileage_m")
+    mileage_m: int = Field(default=0, ge=0)
     version: str = ""
     split: tuple[ProvinceSplit, ...] = ()
+
+    @field_validator("split", mode="wrap")
+    @classmethod
+    def _a_split_we_cannot_read_costs_no_fare(
+        cls, given: Any, read: ValidatorFunctionWrapHandler
+    ) -> Any:
+        try:
+            return read(given)
+        except ValidationError:
+            return ()

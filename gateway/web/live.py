@@ -136,13 +136,13 @@ SCREENS = web.AppKey("screens", Screens)
     faults=(400, 404),
 )
 async def live(request: web.Request, asked: LiveQuery) -> web.StreamResponse:
-    """Messages: {type: snapshot, snapshot} and {type: heartbeat, rev, at_ms}."""
+    """Messages: the snapshot, with `type: snapshot`; and {type: heartbeat, rev, at_ms}."""
     lane = only_lane(request) if asked.lane is None else lane_of(request, asked.lane)
     return await request.app[SCREENS].serve(request, lane)
 
 
 def _picture(lane: Lane) -> bytes:
-    return to_json({"type": "snapshot", "snapshot": lane.snapshot()})
+    return to_json({"type": "snapshot", **lane.snapshot()})
 
 
 async def _send(screen: web.WebSocketResponse, message: bytes) -> None:

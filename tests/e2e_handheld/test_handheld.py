@@ -350,10 +350,8 @@ async def heard(line: "aiohttp.ClientWebSocketResponse", rev: int) -> dict[str, 
     async with asyncio.timeout(rig.WAIT_S):
         while True:
             message = await line.receive_json()
-            if message["type"] == "snapshot" and message["snapshot"]["rev"] >= rev:
-                found = message["snapshot"]
-                if not found["busy"]:
-                    return dict(found)
+            if message["type"] == "snapshot" and message["rev"] >= rev and not message["busy"]:
+                return dict(message)
 
 
 # ---- revocation ----

@@ -27,7 +27,7 @@ async def heard(screen: ClientWebSocketResponse) -> dict[str, Any]:
 async def heard_until(screen: ClientWebSocketResponse, rev: int) -> list[dict[str, Any]]:
     """All messages up to the snapshot of this rev."""
     messages = [await heard(screen)]
-    while messages[-1].get("snapshot", {}).get("rev") != rev:
+    while messages[-1]["type"] != "snapshot" or messages[-1]["rev"] != rev:
         messages.append(await heard(screen))
     return messages
 
@@ -37,7 +37,7 @@ async def test_a_screen_hears_the_snapshot_at_once_and_on_every_change(
 ) -> None:
     browser = await listener.signed_in()
     async with browser.ws_connect("/api/live?lane=X03") as screen:
-        assert await heard(screen) == {"type": "snapshot", "snapshot": listener.x03.snapshot()}
+        assert await heard(screen) == {"type": "snapshot", **listener.x03.snapshot()}
         for _ in range(3):
             listener.x03.change()
             await heard_until(screen, listener.x03.rev)
@@ -195,4 +195,4 @@ async def test_messages_are_as_the_page_expects_them(listener: Listener) -> None
     async with browser.ws_connect("/api/live") as screen:
         message = await screen.receive(timeout=5)
         assert message.type is WSMsgType.TEXT
-        assert set(json.loads(message.data)) == {"type", "snapshot"}
+        assert set(json.loads(message.data)) == {"type", *listener.x03.snapshot()}

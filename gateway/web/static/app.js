@@ -96,7 +96,7 @@ export class Page {
 
   /** @param {any} message @param {boolean} isFirst */
   hear(message, isFirst) {
-    if (message.type === 'snapshot') return this.take(message.snapshot, isFirst);
+    if (message.type === 'snapshot') return this.take(message, isFirst);
     this.skew = message.at_ms - Date.now();
     if (this.s && message.rev > this.s.rev) this.refresh();
     return undefined;

@@ -51,7 +51,7 @@ class Script:
 
     async def push(self) -> None:
         for socket in list(self.sockets):
-            await socket.send_json({"type": "snapshot", "snapshot": self.snapshot})
+            await socket.send_json({"type": "snapshot", **self.snapshot})
 
     async def drop(self) -> None:
         """Close every live connection."""
@@ -98,7 +98,7 @@ async def _live(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(timeout=1)
     await socket.prepare(request)
     script.sockets.add(socket)
-    await socket.send_json({"type": "snapshot", "snapshot": script.snapshot})
+    await socket.send_json({"type": "snapshot", **script.snapshot})
     beats = asyncio.create_task(_beat(script, socket))
     async for message in socket:
         if message.type is WSMsgType.ERROR:
