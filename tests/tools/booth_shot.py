@@ -40,9 +40,9 @@ async def to_the_fare(page: Page, demo: Demo) -> None:
 
 
 async def shoot(demo: Demo, file: Path) -> None:
-    async with aiohttp.ClientSession() as http:
-        async with http.post(f"{demo.booth}/bench/vehicle", json=CAR) as answer:
-            assert answer.status == 200, await answer.text()
+    url = f"{demo.booth}/bench/vehicle"
+    async with aiohttp.ClientSession() as http, http.post(url, json=CAR) as answer:
+        assert answer.status == 200, await answer.text()
     async with async_playwright() as play:
         browser = await play.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
