@@ -25,7 +25,7 @@ LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
 KILLED = -9
 DEATH = ("died", 0)
 TAPS_MAX = 40
-PATIENCE_S = 6.0  # how long a touch may keep us waiting once everything else is done
+PATIENCE_S = 20.0  # a touch may keep us waiting so long: photos look twice, 5 s apart, after money
 
 
 @dataclass
