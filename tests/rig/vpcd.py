@@ -152,6 +152,10 @@ class Daemon:
     def socket(self) -> Path:
         return self._folder / "run" / "pcscd.comm"
 
+    @property
+    def _said(self) -> Path:
+        return self._folder / "stderr"
+
     def start(self, unplugged: Collection[str] = ()) -> None:
         for name, block in self._blocks.items():
             file = self._folder / "readers" / name
@@ -162,17 +166,18 @@ class Daemon:
             f" pcscd --foreground --critical --config {self._folder}/readers"
         )
         Path("/run/pcscd").mkdir(exist_ok=True)
-        self._process = subprocess.Popen(
-            ["unshare", "--mount", "--net", "sh", "-c", script],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                ["unshare", "--mount", "--net", "sh", "-c", script],
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+            )
         _until(self._listens, "pcscd listens")
         self._network = os.open(f"/proc/{self._process.pid}/ns/net", os.O_RDONLY)
 
     def _listens(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, "pcscd ended"
+        assert self._process.poll() is None, f"pcscd ended: {self._said.read_text()}"
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket)) == 0
 
@@ -214,12 +219,14 @@ class Rig:
 def running() -> Iterator[Rig]:
     """A rig, one at a time in a process; its client library looks at it."""
     FOLDER.mkdir(mode=0o700)
-    rig = Rig(FOLDER)
-    rig.start()
     try:
-        yield rig
+        rig = Rig(FOLDER)
+        try:
+            rig.start()
+            yield rig
+        finally:
+            rig.stop()
     finally:
-        rig.stop()
         shutil.rmtree(FOLDER)
 
 
