@@ -205,7 +205,12 @@ class Gateway:
         )
         lane = Lane(
             Sign(place, section.shown, section.enabled),
-            Books(self.store, place, lambda: self.shelf.current().operators),
+            Books(
+                self.store,
+                place,
+                lambda: self.shelf.current().operators,
+                self.shifts.number_of,
+            ),
             Hands(
                 kit,
                 place,
@@ -280,7 +285,7 @@ async def gateway(
     """
     async with AsyncExitStack() as stack:
         stack.callback(os.close, _hold(settings.data))
-        store = await Store.open(settings.database)
+        store = await Store.open(settings.database, clock)
         stack.push_async_callback(store.close)
         box = Gateway(settings, clock, store, devices)
         stack.push_async_callback(box.close)

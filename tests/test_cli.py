@@ -16,7 +16,7 @@ from gateway import config, tls
 from gateway.__main__ import main
 from gateway.config import Settings
 from gateway.flow import journal
-from gateway.store import Store
+from gateway.store import Draft, Store
 
 GATEWAY = Path(config.__file__).parent
 EXAMPLE = GATEWAY / "gateway.example.toml"
@@ -43,12 +43,12 @@ async def data(tmp_path: Path) -> Path:
     folder.mkdir()
     store = await Store.open(folder / "lane.db")
 
-    def fill(db: sqlite3.Connection) -> None:
+    def fill(draft: Draft) -> None:
         for n in range(3):
             moment = journal.Moment(1_700_000_000_000 + n, n, "boot", "1001")
-            journal.note(db, "X03", "P-1", "tried", {"card": CARD, "plate": PLATE}, moment)
+            journal.note(draft, "X03", "P-1", "tried", {"card": CARD, "plate": PLATE}, moment)
 
-    await store.write(fill)
+    await store.log(fill)
     await store.close()
     return folder
 

@@ -226,13 +226,14 @@ async def test_a_data_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path
     assert "数据文件夹" in line["detail"]
 
 
-async def test_a_damaged_store_is_said_in_words_and_left_alone(tmp_path: Path) -> None:
+async def test_a_damaged_store_is_set_aside_and_the_box_starts(tmp_path: Path) -> None:
     file = install(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "lane.db").write_bytes(b"garbage " * 1_024)
-    code, line = await refusal(file)
-    assert (code, line["code"]) == (1, "store.unavailable")
-    assert (tmp_path / "data" / "lane.db").read_bytes() == b"garbage " * 1_024
+    async with program(file) as gateway:
+        await gateway.serves()
+    aside = tmp_path / "data" / "quarantine" / "0001-lane.db"
+    assert aside.read_bytes() == b"garbage " * 1_024
 
 
 async def test_missing_tables_are_said_in_words(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import store as store_module
 from gateway.errors import StoreUnavailable
+from gateway.spool import copies, database
 from gateway.store import Store
 
 
@@ -44,25 +44,27 @@ async def test_what_write_returned_is_there_for_the_next_process(tmp_path: Path)
 
 async def test_the_pragmas_that_carry_the_promise_are_in_force(store: Store) -> None:
     def read(db: sqlite3.Connection) -> list[object]:
-        return [db.execute(f"PRAGMA {name}").fetchone()[0] for name in store_module.PRAGMAS]
+        return [db.execute(f"PRAGMA {name}").fetchone()[0] for name in database.PRAGMAS]
 
-    assert await store.write(read) == [wanted for _, wanted in store_module.PRAGMAS.values()]
+    assert await store.write(read) == [wanted for _, wanted in database.PRAGMAS.values()]
 
 
 async def test_a_setting_that_does_not_take_refuses_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(store_module.PRAGMAS, "synchronous", ("NORMAL", 2))
+    monkeypatch.setitem(database.PRAGMAS, "synchronous", ("NORMAL", 2))
     with pytest.raises(StoreUnavailable, match="synchronous"):
         await Store.open(tmp_path / "lane.db")
 
 
-async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "lane.db"
-    path.write_bytes(b"not a database at all" * 100)
-    with pytest.raises(StoreUnavailable):
-        await Store.open(path)
-    assert path.read_bytes() == b"not a database at all" * 100
+async def test_a_file_that_is_no_database_is_set_aside_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "lane.db").write_bytes(b"not a database at all" * 100)
+    store = await Store.open(tmp_path / "lane.db")
+    assert await store.write(insert(1)) == 1
+    assert [repair.aside for repair in store.repairs] == ["quarantine/0001-lane.db"]
+    await store.close()
+    aside = tmp_path / "quarantine" / "0001-lane.db"
+    assert aside.read_bytes() == b"not a database at all" * 100
 
 
 async def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ async def test_readers_never_see_half_a_work(store: Store) -> None:
 async def test_the_log_is_moved_into_the_file_when_the_answers_are_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "CHECKPOINT_COMMITS", 4)
+    monkeypatch.setattr(copies, "CHECKPOINT_COMMITS", 4)
     store = await Store.open(tmp_path / "lane.db")
     for number in range(5):  # the fifth waits for what was done after the fourth
         await store.write(insert(number))

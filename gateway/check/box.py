@@ -13,7 +13,7 @@ from gateway import tls
 from gateway.check.finding import Finding, fail, in_thread, ok, warn
 from gateway.config import Settings
 from gateway.errors import TlsUnavailable
-from gateway.store import PRAGMAS
+from gateway.spool.database import PRAGMAS
 from gateway.units import Clock, beijing, iso
 
 MB = 1_000_000

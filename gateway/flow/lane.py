@@ -123,7 +123,6 @@ class Lane:
         self._busy: str | None = None
         self._record: Saved | None = None
         self._last: dict[str, Any] | None = None
-        self._loose: set[asyncio.Task[Any]] = set()
 
     # ---- for people ----
 
@@ -277,7 +276,7 @@ class Lane:
             passage = self.passage
         await self._hear(event, advance(passage, event), passage, asked)
         answer = self.snapshot()
-        self._keep(asked.key, answer)
+        self._books.keep_answer(asked.key, answer)
         return answer
 
     def _check(self, asked: Asked) -> None:
@@ -467,14 +466,6 @@ class Lane:
     def _moment(self, operator: str) -> Moment:
         clock = self._clock
         return Moment(clock.now_ms(), clock.monotonic_ms(), clock.boot_id, operator)
-
-    def _keep(self, key: Key, answer: dict[str, Any]) -> None:
-        """For whoever asks again. When a vehicle has gone, nobody waits for this write."""
-        self._books.keep_answer(key, answer)
-        if self.passage.state in (State.IDLE, State.SAVED):
-            task = asyncio.ensure_future(_quietly(self._books.write_answers()))
-            self._loose.add(task)
-            task.add_done_callback(self._loose.discard)
 
 
 def _asked(approval: Approval) -> dict[str, Any]:

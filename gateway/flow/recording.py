@@ -4,6 +4,7 @@ Ids: domain.md §4 (37 characters: exit lane id ‖ yyyymmddHH ‖ six digits; p
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from gateway import __version__
@@ -16,6 +17,7 @@ from gateway.units import beijing, compact, iso
 UNKNOWN_PLATE = "默A00000_9"
 ALGORITHMS = {0x00: 1, 0x04: 2}
 """INITIALIZE names it; 1 3DES, 2 SM4 in records (unconfirmed, domain.md §1.8)."""
+ID_COUNT_MAX = 999_999
 PAY_TYPES = {"etc_card": 2, "cash": 11, "mobile": 13, "none": 0}
 """TRANSPAYTYPE (domain.md §8.1): 2 is ETC by swiping the card."""
 
@@ -37,6 +39,22 @@ class Place:
 def record_id_prefix(lane_id: str, at_ms: int) -> str:
     """31 characters: lane id ‖ yyyymmddHH of the batch."""
     return lane_id + beijing(at_ms).strftime("%Y%m%d%H")
+
+
+def next_record_id(last: str, lane_id: str, at_ms: int) -> str:
+    """37 characters; the last six count within the hour (domain.md §4).
+
+    The hour never goes back behind the lane's last record (`last`, empty for none), whatever the
+    clock did: ids stay unique and in order.
+    """
+    prefix = record_id_prefix(lane_id, at_ms)
+    if last.startswith(lane_id):
+        prefix = max(prefix, last[:31])
+    number = int(last[31:]) + 1 if last.startswith(prefix) else 1
+    if number > ID_COUNT_MAX:
+        hour = datetime.strptime(f"{prefix[21:]}+0800", "%Y%m%d%H%z") + timedelta(hours=1)
+        return f"{lane_id}{hour:%Y%m%d%H}{1:06d}"
+    return f"{prefix}{number:06d}"
 
 
 def pass_id_of(p: Passage) -> str:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gateway.errors import GatewayError, NotFound, ShiftOpen, UnexpectedEvent
-from gateway.store import Store
+from gateway.flow.journal import Moment
+from gateway.spool.tables import SHIFT_CLOSED, SHIFT_OPENED
+from gateway.store import Draft, Store
 from gateway.units import Clock, beijing
 
 COLLECTED = ("paid", "by_hand")
@@ -67,7 +69,7 @@ class _Running:
 
 
 class Shifts:
-    """Table `shift`; reads `record`, `delivery` and `passage`.
+    """Drafts the rows of `shift`; reads `record`, `delivery` and `passage`.
 
     The open shift of each lane is also held in memory, for the screen; `load` fills that.
     """
@@ -106,28 +108,28 @@ class Shifts:
     async def open(self, lane: str, operator: str, shift: int | None = None) -> Shift:
         """上班. `shift` 1–3, by the hour if None. Raises: ShiftOpen, if one is open here."""
 
-        def work(db: sqlite3.Connection) -> Shift:
-            if standing := _open_on(db, lane):
+        def entry(draft: Draft) -> Shift:
+            if standing := _open_on(draft.db, lane):
                 raise ShiftOpen(f"{lane} 车道还有一班没有下班（工号 {standing.operator}）")
-            return _insert(db, lane, operator, shift or shift_at(now_ms), now_ms)
+            return self._draft_open(draft, lane, operator, shift or shift_at(now_ms), now_ms)
 
         now_ms = self._clock.now_ms()
-        opened = await self._store.write(work)
+        opened = await self._store.log(entry, looks=True)
         self._open[lane] = _Running(opened)
         return opened
 
     async def ensure_open(self, lane: str, operator: str) -> int:
         """The id of the shift open on this lane, whoever's; if there is none, one begins now."""
 
-        def work(db: sqlite3.Connection) -> Shift:
-            if standing := _open_on(db, lane):
+        def entry(draft: Draft) -> Shift:
+            if standing := _open_on(draft.db, lane):
                 return standing
-            return _insert(db, lane, operator, shift_at(now_ms), now_ms)
+            return self._draft_open(draft, lane, operator, shift_at(now_ms), now_ms)
 
         if running := self._open.get(lane):
             return running.shift.id
         now_ms = self._clock.now_ms()
-        opened = await self._store.write(work)
+        opened = await self._store.log(entry, looks=True)
         self._open.setdefault(lane, _Running(opened))
         return opened.id
 
@@ -145,28 +147,45 @@ class Shifts:
         record would be missing from what was signed off.
         """
 
-        def work(db: sqlite3.Connection) -> None:
-            row = db.execute("SELECT closed_ms FROM shift WHERE id = ?", (shift_id,)).fetchone()
+        def entry(draft: Draft) -> None:
+            db = draft.db
+            found = "SELECT lane, operator, closed_ms FROM shift WHERE id = ?"
+            row = db.execute(found, (shift_id,)).fetchone()
             if row is None:
                 raise NotFound(f"没有这一班：{shift_id}")
-            if row[0] is not None:
+            lane, operator, closed_ms = row
+            if closed_ms is not None:
                 return
             _refuse_unsettled(db, shift_id)
-            totals = json.dumps(asdict(_totals(db, shift_id)), ensure_ascii=False)
-            db.execute(
-                "UPDATE shift SET closed_ms = ?, totals = ? WHERE id = ?",
-                (now_ms, totals, shift_id),
-            )
+            told = {"id": shift_id, "closed_ms": now_ms, "totals": asdict(_totals(db, shift_id))}
+            moment = self._moment(operator, now_ms)
+            draft.add(lane, "", moment, SHIFT_CLOSED, extra={"shift": told})
 
         now_ms = self._clock.now_ms()
         running = self._forget(shift_id)  # first: a vehicle read from now on asks the store anew
         try:
-            await self._store.write(work)
+            await self._store.log(entry, looks=True)
         except GatewayError:
             if running:
                 self._open.setdefault(running.shift.lane, running)
             raise
         return await self.statement(shift_id)
+
+    def number_of(self, shift_id: int) -> int:
+        """1 早, 2 中, 3 晚 of a shift that is open; 0 of any other."""
+        standing = (running.shift for running in self._open.values())
+        return next((shift.shift for shift in standing if shift.id == shift_id), 0)
+
+    def _draft_open(self, draft: Draft, lane: str, operator: str, shift: int, now_ms: int) -> Shift:
+        (newest,) = draft.db.execute("SELECT ifnull(max(id), 0) FROM shift").fetchone()
+        opened = Shift(newest + 1, lane, operator, shift, now_ms)
+        told = {"id": opened.id, "operator": operator, "shift": shift, "opened_ms": now_ms}
+        moment = self._moment(operator, now_ms)
+        draft.add(lane, "", moment, SHIFT_OPENED, extra={"shift": told})
+        return opened
+
+    def _moment(self, operator: str, now_ms: int) -> Moment:
+        return Moment(now_ms, self._clock.monotonic_ms(), self._clock.boot_id, operator)
 
     def _forget(self, shift_id: int) -> _Running | None:
         for lane, running in self._open.items():
@@ -227,15 +246,6 @@ def _open_on(db: sqlite3.Connection, lane: str) -> Shift | None:
         (lane,),
     ).fetchone()
     return Shift(*row) if row else None
-
-
-def _insert(db: sqlite3.Connection, lane: str, operator: str, shift: int, now_ms: int) -> Shift:
-    done = db.execute(
-        "INSERT INTO shift (lane, operator, shift, opened_ms) VALUES (?, ?, ?, ?)",
-        (lane, operator, shift, now_ms),
-    )
-    assert done.lastrowid is not None
-    return Shift(done.lastrowid, lane, operator, shift, now_ms)
 
 
 def _refuse_unsettled(db: sqlite3.Connection, shift_id: int) -> None:

@@ -1,8 +1,9 @@
 -- One table, one writer package: the owner stands in each table's comment.
 -- Applied in one transaction; PRAGMA user_version then holds this file's number.
 
--- flow: every event, in order, with the state it led to. Rows are never changed.
--- hash = SHA-256(prev_hash ‖ canonical bytes of the row); see flow/journal.py.
+-- spool: every event, in order, with the state it led to. Rows are never changed. This table and
+-- passage, record, command and shift follow from the log (spool/tables.py), where the truth is.
+-- hash = SHA-256(prev_hash ‖ the row as JSON, its record's line included); see spool/frame.py.
 CREATE TABLE journal (
     seq         INTEGER PRIMARY KEY,
     lane        TEXT NOT NULL,
@@ -14,12 +15,13 @@ CREATE TABLE journal (
     event       TEXT NOT NULL,
     state       TEXT NOT NULL,
     body        TEXT NOT NULL,
+    extra       TEXT NOT NULL DEFAULT '',   -- what else the row means for the tables below
     hash        BLOB NOT NULL
 ) STRICT;
 CREATE INDEX journal_passage ON journal (passage_id, seq);
 CREATE INDEX journal_lane ON journal (lane, seq);
 
--- flow: where each passage stands; derived from the journal, written in the same commit.
+-- spool: where each passage stands; derived from the journal, written in the same commit.
 CREATE TABLE passage (
     id          TEXT PRIMARY KEY,
     lane        TEXT NOT NULL,
@@ -37,7 +39,7 @@ CREATE TABLE passage (
 CREATE INDEX passage_open ON passage (lane) WHERE ended IS NULL;
 CREATE INDEX passage_time ON passage (opened_ms);
 
--- flow: what this lane owes the centre. Frozen: `line` is the exact NDJSON line of every sending.
+-- spool: what this lane owes the centre. Frozen: `line` is the exact NDJSON line of every sending.
 -- seq is per lane and has no holes. chain = SHA-256(previous chain ‖ line without its chain).
 CREATE TABLE record (
     lane        TEXT NOT NULL,
@@ -57,7 +59,7 @@ CREATE TABLE record (
 CREATE INDEX record_card ON record (card_id, saved_ms);
 CREATE INDEX record_shift ON record (shift_id);
 
--- flow: commands that were carried out, so that a repeat is answered and not repeated.
+-- spool: commands that were carried out, so that a repeat is answered and not repeated.
 CREATE TABLE command (
     lane        TEXT NOT NULL,
     key         TEXT NOT NULL,
@@ -69,7 +71,7 @@ CREATE TABLE command (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX command_age ON command (at_ms);
 
--- flow: 上班 下班.
+-- spool: 上班 下班.
 CREATE TABLE shift (
     id          INTEGER PRIMARY KEY,
     lane        TEXT NOT NULL,

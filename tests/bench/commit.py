@@ -117,7 +117,7 @@ Commit = Callable[[int], Awaitable[object]]
 
 def _whole_step(store: Store) -> Commit:
     """As the lane does it: the command's key, the journal's row, the passage's row."""
-    books, clock = Books(store, PLACE, lambda: Operators(rows=())), SystemClock()
+    books, clock = Books(store, PLACE, lambda: Operators(rows=()), lambda _: 1), SystemClock()
 
     async def commit(number: int) -> object:
         now_ms = clock.now_ms()
@@ -137,8 +137,8 @@ def _bare_row(store: Store) -> Commit:
     async def commit(number: int) -> object:
         moment = Moment(clock.now_ms(), clock.monotonic_ms(), clock.boot_id, "1001")
         passage = f"X03-B{number // 9:013d}"
-        return await store.write(
-            lambda db: append(db, "X03", passage, EVENT, State.EVIDENCED, moment)
+        return await store.log(
+            lambda draft: append(draft, "X03", passage, EVENT, State.EVIDENCED, moment, {})
         )
 
     return commit

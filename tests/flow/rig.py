@@ -35,7 +35,7 @@ from gateway.flow.shift import Shifts
 from gateway.params import Operator, Parameters, read_package
 from gateway.records import FareAnswer, FareRequest
 from gateway.runtime import Topic
-from gateway.store import Store, Work
+from gateway.store import Entry, Store, Work
 
 T = TypeVar("T")
 EXIT_HEX, ENTRY_HEX = "62010B31", "62010A12"
@@ -103,6 +103,15 @@ class PluggedStore(Store):
 
     async def write(self, work: Work[T]) -> T:
         return await self.plug.touch("commit", lambda: super(PluggedStore, self).write(work))
+
+    async def log(self, entry: Entry[T], *, looks: bool = False) -> T:
+        return await self.plug.touch(
+            "commit", lambda: super(PluggedStore, self).log(entry, looks=looks)
+        )
+
+    def forget_what_is_behind(self) -> None:
+        """What a power cut does to the tables: whatever had not followed the log is not there."""
+        self._writer.copies.behind, self._writer.copies.later = [], []
 
 
 class PluggedLink(SimLink):
@@ -213,7 +222,7 @@ class World:
 class Box:
     """One life of the gateway's core, from power-on to power-off."""
 
-    def __init__(self, world: World, store: Store, lane: Lane) -> None:
+    def __init__(self, world: World, store: PluggedStore, lane: Lane) -> None:
         self.world, self.store, self.lane = world, store, lane
         self._life, self._keys = token_hex(8), 0
 
@@ -232,13 +241,14 @@ class Box:
             return world.parameters
 
         approvals = Approvals(approve, lambda: None, world.clock)
+        shifts = Shifts(store, world.clock)
         lane = Lane(
             Sign(PLACE, "X03 出口", True),
-            Books(store, PLACE, lambda: world.parameters.operators),
+            Books(store, PLACE, lambda: world.parameters.operators, shifts.number_of),
             Hands(kit, PLACE, store, evidence, world.fares, parameters, lambda: 0, world.clock),
             Desk(parameters, evidence, world.scale, approve, approvals, "X03", world.clock),
             approvals,
-            Shifts(store, world.clock),
+            shifts,
             parameters,
             lambda: {"devices": {}, "sync": {}},
             lambda lane, at_ms: None,
@@ -251,13 +261,13 @@ class Box:
             await lane.recover()
             await lane._finish()
         except BaseException:
-            await box.power_off()
+            await box.power_off(is_cut=True)
             raise
         return box
 
-    async def power_off(self) -> None:
-        for task in list(self.lane._loose):
-            task.cancel()
+    async def power_off(self, *, is_cut: bool = False) -> None:
+        if is_cut:
+            self.store.forget_what_is_behind()
         await self._evidence.close()
         await Store.close(self.store)
 
@@ -272,9 +282,7 @@ class Box:
         parsed = COMMAND.validate_python({"command": command, **body})
         answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         key = key_of(f"{self._life}-{self._keys}", parsed.model_dump(mode="json"), "1001")
-        answer = await self.lane._ask(Asked(parsed, COLLECTOR, key, self.lane.rev, answered))
-        await asyncio.gather(*self.lane._loose)  # so that the plug counts alike every time
-        return answer
+        return await self.lane._ask(Asked(parsed, COLLECTOR, key, self.lane.rev, answered))
 
     async def records(self) -> list[dict[str, Any]]:
         rows = await self.store.rows("SELECT line FROM record ORDER BY seq")

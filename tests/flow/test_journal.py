@@ -61,9 +61,24 @@ async def test_a_page_of_zeros_is_found(driven: Path) -> None:
     assert damage(driven)
 
 
+async def test_a_changed_database_is_set_aside_and_made_anew_from_the_log(driven: Path) -> None:
+    change(driven, "UPDATE record SET line = replace(line, '\"fee\":', '\"fee\":1')")
+    box = await Box.power_on(World(), driven)
+    assert box.lane.snapshot()["last"]["amount_fen"] < 100_000
+    (incident,) = await box.store.rows("SELECT body FROM journal WHERE event = 'incident'")
+    assert "哈希链" in incident["body"]
+    await drive_through(box)
+    await box.power_off()
+    assert damage(driven) == []
+    assert len(list((driven / "quarantine").glob("0001-lane.db"))) == 1
+
+
 async def test_a_row_that_contradicts_the_rules_closes_the_lane_and_says_so(driven: Path) -> None:
-    change(driven, "UPDATE journal SET state = 'priced' WHERE seq = 2")
-    change(driven, "UPDATE journal SET state = 'held' WHERE state = 'saved'")
+    store = await Store.open(driven / "lane.db")
+    moment = journal.Moment(1, 1, "boot", "1001")
+    body = '{"passage_id":"X03-P","operator":"1001","shift_id":1,"owner":"booth","at_ms":1}'
+    await store.log(lambda draft: draft.add("X03", "X03-P", moment, "ReadRequested", "held", body))
+    await store.close()
     box = await Box.power_on(World(), driven)
     shot = box.lane.snapshot()
     assert shot["problem"]["code"] == "journal.mismatch"

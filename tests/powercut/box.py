@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from gateway import app, config, evidence, store
+from gateway import app, config, evidence
 from gateway.app import Gateway, gateway
 from gateway.devices import build
 from gateway.errors import CenterUnavailable
 from gateway.flow.books import Books
 from gateway.flow.messages import AfterRestart, CommitDebit
+from gateway.spool import copies, database
 from gateway.store import Store
 from gateway.sync import shelf
 from gateway.units import Clock
@@ -50,7 +51,7 @@ async def _no_fare(_: Any) -> Any:
 
 def press_checkpoints() -> None:
     """Let the store move its log into the database every few commits."""
-    store.CHECKPOINT_COMMITS = CHECKPOINT_COMMITS
+    copies.CHECKPOINT_COMMITS = CHECKPOINT_COMMITS
 
 
 def read_tables_once() -> None:
@@ -62,7 +63,7 @@ def read_tables_once() -> None:
 
 
 def _lax_commits() -> None:
-    store.PRAGMAS["synchronous"] = ("NORMAL", 1)
+    database.PRAGMAS["synchronous"] = ("NORMAL", 1)
 
 
 def _photo_not_synced() -> None:

@@ -11,47 +11,55 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from gateway import store
 from gateway.errors import StoreUnavailable
+from gateway.spool import writer
 from gateway.store import Store, Work
+from gateway.units import Clock, SystemClock
 
 
-class _InlineWriter(store._Writer):
+class _InlineWriter(writer.Writer):
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         try:
-            self._db = store._connect(self._path)
+            self.copies.open()
         except (sqlite3.Error, OSError) as broken:
             raise StoreUnavailable(f"数据库打不开：{broken}") from broken
 
-    async def submit(self, work: Work[Any]) -> Any:
+    async def submit(self, work: Any, kind: str) -> Any:
         done: asyncio.Future[Any] = self._loop.create_future()
-        self._commit([store._Job(work, done, self._loop)])
-        self._tidy()
+        self.serve([writer.Job(work, kind, done, self._loop)])
         return await done
 
+    def put_off(self, work: Work[None]) -> None:
+        self._posted += 1
+        self.copies.later.append(work)
+
     async def stop(self) -> None:
-        if self._db is not None:
-            self._db.close()
+        self.copies.close()
 
 
 class InlineStore(Store):
     """A `Store` that does everything where it is called."""
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
-        writer = _InlineWriter(path)
-        await writer.start()
-        reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        reader.row_factory = sqlite3.Row
-        return cls(path, writer, reader)  # type: ignore[arg-type]
+    async def open(cls, path: Path, clock: Clock | None = None) -> Self:
+        inline = _InlineWriter(path, clock or SystemClock())
+        await inline.start()
+        return cls(path, inline, _reader(path))  # type: ignore[arg-type]
 
-    async def rows(self, sql: str, *params: Any) -> Sequence[Any]:
-        try:
-            return self._reader.execute(sql, params).fetchall()  # type: ignore[attr-defined]
-        except sqlite3.Error as broken:
-            raise StoreUnavailable(f"数据库读取失败：{broken}") from broken
+    async def _read(self, sql: str, params: tuple[Any, ...]) -> Sequence[Any]:
+        if self._generation != self._writer.copies.generation:
+            self._generation = self._writer.copies.generation
+            self._reader.close()
+            self._reader = _reader(self.path)
+        return self._reader.execute(sql, params).fetchall()
 
     async def close(self) -> None:
         self._reader.close()  # type: ignore[func-returns-value]
         await self._writer.stop()
+
+
+def _reader(path: Path) -> Any:
+    reader = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    reader.row_factory = sqlite3.Row
+    return reader

@@ -1,0 +1,183 @@
+"""What each row of the log means for the database. Used when it is written and when the database
+is rebuilt, so that both ways lead to the same tables. Decides nothing.
+
+The only writer of journal, passage, record, command and shift. `extra` of a row is JSON:
+
+    key      [key, fingerprint]             the command that asked for this step
+    refused  [status, answer]               and that was told no
+    passage  [opened_ms, operator, shift_id, plate, card_id, amount_fen, state, ended]
+    record   [id, saved_ms]                 of the record in `line`
+    shift    {id, operator, shift, opened_ms} or {id, closed_ms, totals}
+"""
+
+import hashlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from gateway.spool.frame import GENESIS, Row, chained, text_of
+
+COLUMNS = "seq, lane, passage_id, at_ms, mono_ms, boot_id, operator, event, state, body, extra"
+INSERT = f"INSERT INTO journal ({COLUMNS}, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+SHIFT_OPENED, SHIFT_CLOSED = "shift_opened", "shift_closed"
+
+
+class LaneHead(NamedTuple):
+    """Where one lane's records end."""
+
+    seq: int = 0
+    chain: str = ""
+    record_id: str = ""
+
+
+def follow(db: sqlite3.Connection, row: Row, row_hash: bytes) -> None:
+    """Bring the tables up to this row. Inside the caller's transaction."""
+    db.execute(INSERT, (*row[:11], row_hash))
+    if not row.extra:
+        return
+    extra = json.loads(row.extra)
+    if "key" in extra:
+        _key(db, row, extra)
+    if "passage" in extra:
+        _passage(db, row, extra["passage"])
+    if "shift" in extra:
+        _SHIFT[row.event](db, row, extra["shift"])
+
+
+def record_chain(previous: str, line: str) -> str:
+    """SHA-256(previous chain ‖ the frozen line), upper-case hex; the first stands on nothing."""
+    return hashlib.sha256(previous.encode() + line.encode()).hexdigest().upper()
+
+
+def lane_heads(db: sqlite3.Connection) -> dict[str, LaneHead]:
+    rows = db.execute(
+        "SELECT lane, seq, chain, id FROM record AS r WHERE seq ="
+        " (SELECT max(seq) FROM record WHERE lane = r.lane) GROUP BY lane"
+    )
+    return {lane: LaneHead(seq, chain, id_) for lane, seq, chain, id_ in rows}
+
+
+def head(db: sqlite3.Connection) -> tuple[int, bytes]:
+    """(seq, hash) of the newest row that the tables know; (0, GENESIS) for none."""
+    row = db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+    return (row[0], row[1]) if row else (0, GENESIS)
+
+
+def packed(answer: Any) -> bytes:
+    """An answer as it is kept: a quarter of its size."""
+    return zlib.compress(json.dumps(answer, ensure_ascii=False).encode(), 1)
+
+
+# ---- and back --------------------------------------------------------------------------------
+
+
+def rows(db: sqlite3.Connection, after: int = 0) -> "Rows":
+    """(row, hash, hash it should have) of the log as the database tells it."""
+    return Rows(db, after)
+
+
+class Told(NamedTuple):
+    """A row as the database has it, the hash beside it, and what follows from the row before."""
+
+    row: Row
+    hash: bytes
+    expected: bytes
+
+    @property
+    def is_sound(self) -> bool:
+        return self.hash == self.expected
+
+
+class Rows:
+    """Iterates over `Told`, oldest first. Raises: sqlite3.Error, in the middle too."""
+
+    def __init__(self, db: sqlite3.Connection, after: int) -> None:
+        self._db, self._after = db, after
+
+    def __iter__(self) -> Any:
+        previous = GENESIS
+        before = "SELECT hash FROM journal WHERE seq = ?"
+        if found := self._db.execute(before, (self._after,)).fetchone():
+            previous = found[0]
+        told = self._db.execute(
+            f"SELECT {_OF_JOURNAL}, ifnull(r.line, ''), j.hash FROM journal AS j"  # noqa: S608
+            " LEFT JOIN record AS r ON r.id = CASE WHEN instr(j.extra, '\"record\":') > 0"
+            " THEN json_extract(j.extra, '$.record[0]') END"
+            " WHERE j.seq > ? ORDER BY j.seq",
+            (self._after,),
+        )
+        for *values, row_hash in told:
+            row = Row(*values)
+            yield Told(row, row_hash, chained(previous, text_of(row)))
+            previous = row_hash
+
+
+_OF_JOURNAL = ", ".join(f"j.{name.strip()}" for name in COLUMNS.split(","))
+
+
+# ---- one table each --------------------------------------------------------------------------
+
+
+def _key(db: sqlite3.Connection, row: Row, extra: dict[str, Any]) -> None:
+    key, fingerprint = extra["key"]
+    status, answer = extra.get("refused", (None, None))
+    db.execute(
+        "INSERT INTO command (lane, key, fingerprint, at_ms, status, answer) VALUES (?,?,?,?,?,?)",
+        (row.lane, key, fingerprint, row.at_ms, status, answer and packed(answer)),
+    )
+
+
+def _passage(db: sqlite3.Connection, row: Row, told: list[Any]) -> None:
+    """Derived, for lists and for a quick start. What ends a passage is written apart, so that
+    the other steps leave its index alone."""
+    opened_ms, operator, shift_id, plate, card_id, amount_fen, state, ended = told
+    db.execute(
+        "INSERT INTO passage (id, lane, state, opened_ms, changed_ms, operator, shift_id,"
+        " plate, card_id, amount_fen) VALUES (?,?,?,?,?,?,?,?,?,?)"
+        " ON CONFLICT (id) DO UPDATE SET state = excluded.state,"
+        " changed_ms = excluded.changed_ms, plate = excluded.plate,"
+        " card_id = excluded.card_id, amount_fen = excluded.amount_fen",
+        (row.passage_id, row.lane, state, opened_ms, row.at_ms, operator, shift_id, plate,
+         card_id, amount_fen),
+    )  # fmt: skip
+    record_id = _record(db, row, shift_id) if row.line else None
+    if ended:
+        db.execute(
+            "UPDATE passage SET ended = ?, record_id = ? WHERE id = ?",
+            (ended, record_id, row.passage_id),
+        )
+
+
+def _record(db: sqlite3.Connection, row: Row, shift_id: int) -> str:
+    record, (record_id, saved_ms) = json.loads(row.line), json.loads(row.extra)["record"]
+    db.execute(
+        "INSERT INTO record (lane, seq, id, passage_id, shift_id, kind, means, fee_fen,"
+        " card_id, saved_ms, line, chain) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        (row.lane, record["seq"], record_id, row.passage_id, shift_id, record["outcome"],
+         record["means"], record["fee"], record["cardId"], saved_ms,
+         row.line, record_chain(record["prevChain"], row.line)),
+    )  # fmt: skip
+    return str(record_id)
+
+
+def _shift_opened(db: sqlite3.Connection, row: Row, told: dict[str, Any]) -> None:
+    db.execute(
+        "INSERT INTO shift (id, lane, operator, shift, opened_ms) VALUES (?,?,?,?,?)",
+        (told["id"], row.lane, told["operator"], told["shift"], told["opened_ms"]),
+    )
+
+
+def _shift_closed(db: sqlite3.Connection, _: Row, told: dict[str, Any]) -> None:
+    totals = json.dumps(told["totals"], ensure_ascii=False)
+    db.execute(
+        "UPDATE shift SET closed_ms = ?, totals = ? WHERE id = ?",
+        (told["closed_ms"], totals, told["id"]),
+    )
+
+
+_SHIFT: dict[str, Callable[[sqlite3.Connection, Row, dict[str, Any]], None]] = {
+    SHIFT_OPENED: _shift_opened,
+    SHIFT_CLOSED: _shift_closed,
+}

@@ -1,0 +1,254 @@
+"""The thread in which everything is written: works in order, neighbours sharing one sync.
+
+Why a thread of our own: with a shared asynchronous connection two tasks interleave inside one
+BEGIN…COMMIT, and cancelling an await leaves half a transaction open (reliability.md §5). Here a
+caller hands over a function and waits on a future; cancelling the wait never cuts the work.
+Works that queue up while the disk is busy share the next sync: on a slow disk that is what keeps
+several lanes moving.
+"""
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gateway.errors import StoreUnavailable
+from gateway.spool.copies import Copies
+from gateway.spool.database import is_disk_trouble
+from gateway.spool.draft import Draft, Work
+from gateway.spool.frame import Row
+from gateway.units import Clock
+
+log = logging.getLogger(__name__)
+_Result = tuple[Any, BaseException | None]
+
+GROUP_MAX = 64  # works that share one sync
+LAG_S = 0.5  # the tables wait so long for more steps before they follow
+LOG, LOOK, WRITE, LATER = "log", "look", "write", "later"
+SETTLE, HEAL = "settle", "heal"
+
+
+class Job(NamedTuple):
+    work: Any
+    kind: str
+    done: "asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop
+
+
+class Writer:
+    """Owns both copies. The methods under "in the thread" run there and nowhere else."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.copies = Copies(path, clock)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._opened: asyncio.Future[None]
+        self._stopped: asyncio.Future[None]
+        self._loop: asyncio.AbstractEventLoop
+        self._posted = 0
+        """Works put off."""
+        self.last_commit_ms = 0.0
+        self.busy_since = 0.0
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._opened = self._loop.create_future()
+        self._stopped = self._loop.create_future()
+        self._thread.start()
+        await self._opened
+
+    async def submit(self, work: Any, kind: str) -> Any:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        self._jobs.put(Job(work, kind, done, loop))
+        return await done  # a caller that is cancelled cancels this future, never the work
+
+    def put_off(self, work: Work[None]) -> None:
+        self._posted += 1
+        loop = asyncio.get_running_loop()
+        self._jobs.put(Job(work, LATER, loop.create_future(), loop))
+
+    @property
+    def is_behind(self) -> bool:
+        """The tables do not show all that was promised; `follow` brings them there."""
+        return bool(self.copies.behind) or self._posted != self.copies.later_done
+
+    async def stop(self) -> None:
+        self._jobs.put(None)
+        await self._stopped
+
+    # ---- in the thread ----
+
+    def _run(self) -> None:
+        try:
+            self.copies.open()
+        except (sqlite3.Error, OSError) as broken:
+            fault = StoreUnavailable(f"数据库打不开：{broken}")
+            self._loop.call_soon_threadsafe(_fail, self._opened, fault)
+            return
+        except StoreUnavailable as no:
+            self._loop.call_soon_threadsafe(_fail, self._opened, no)
+            return
+        self._loop.call_soon_threadsafe(_finish, self._opened, None)
+        while group := self._next_group():
+            jobs = [job for job in group if job is not None]
+            self.serve(jobs)
+            if len(jobs) < len(group):
+                break
+        self.copies.close()
+        self._loop.call_soon_threadsafe(_finish, self._stopped, None)
+
+    def _next_group(self) -> list[Job | None]:
+        """Whatever waits, at least one; ends with None when this is the end."""
+        try:
+            group = [self._jobs.get(timeout=LAG_S if self.is_behind else None)]
+        except queue.Empty:
+            with suppress(StoreUnavailable):
+                self.copies.follow()
+            self.copies.tidy()
+            group = [self._jobs.get()]
+        with suppress(queue.Empty):
+            while group[-1] is not None and len(group) < GROUP_MAX:
+                group.append(self._jobs.get_nowait())
+        return group
+
+    def serve(self, jobs: Sequence[Job]) -> None:
+        """Do what was asked, in order; neighbours of one kind share a sync."""
+        for kind, alike in groupby(jobs, lambda job: job.kind):
+            self.busy_since = time.perf_counter()
+            if kind == LOG:
+                self._log(list(alike))
+            elif kind == WRITE:
+                self._write(list(alike))
+            elif kind == LATER:
+                self.copies.later += [job.work for job in alike]
+            else:
+                for job in alike:
+                    self._single(job)
+            self.busy_since = 0.0
+        self.copies.tidy()
+
+    def _single(self, job: Job) -> None:
+        if job.kind == LOOK:
+            self._log([job])
+            return
+        try:
+            if job.kind == HEAL:
+                self.copies.heal(job.work)
+            self.copies.follow()
+        except StoreUnavailable as no:
+            _tell(job, _fail, no)
+        else:
+            _tell(job, _finish, None)
+
+    # ---- the log ----
+
+    def _log(self, group: list[Job]) -> None:
+        begun = time.perf_counter()
+        rows, lanes = list[Row](), dict(self.copies.lanes)
+        results: list[_Result] = []
+        try:
+            if self.copies.spool.is_stale:
+                self.copies.look_again()
+                lanes = dict(self.copies.lanes)
+            for job in group:
+                draft = Draft(
+                    self.copies.spool.seq + 1 + len(rows), dict(lanes), self.copies.up_to_date
+                )
+                results.append(_drafted(job, draft))
+                if results[-1][1] is None:
+                    rows += draft.rows
+                    lanes = draft.lanes
+            self.copies.add(rows, lanes)
+        except OSError as broken:
+            log.error("the log takes no rows", extra={"reason": str(broken)})
+            results = [(None, StoreUnavailable(f"磁盘不能写：{broken.strerror}"))] * len(group)
+        self.last_commit_ms = (time.perf_counter() - begun) * 1000
+        _tell_all(group, results)
+
+    # ---- the tables ----
+
+    def _write(self, group: list[Job]) -> None:
+        begun = time.perf_counter()
+        try:
+            self.copies.follow()
+            db = self.copies.handle()
+            self.copies.sync(db, is_synced=True)
+            db.execute("BEGIN IMMEDIATE")
+            if len(group) == 1:
+                results = [self._alone(db, group[0].work)]
+            else:
+                results = [self._one(db, job.work) for job in group]
+            if db.in_transaction:
+                db.execute("COMMIT")
+        except (sqlite3.Error, OSError, StoreUnavailable) as broken:
+            log.error("commit failed", extra={"reason": str(broken)})
+            self.copies.abandon()
+            results = [(None, StoreUnavailable(f"磁盘不能写：{broken}"))] * len(group)
+        self.last_commit_ms = (time.perf_counter() - begun) * 1000
+        self.copies.commits += 1
+        _tell_all(group, results)
+
+    def _alone(self, db: sqlite3.Connection, work: Work[Any]) -> _Result:
+        """The usual case: nobody else's work in the transaction, no savepoint to pay for."""
+        try:
+            return work(db), None
+        except BaseException as fault:
+            if is_disk_trouble(fault):
+                raise
+            db.execute("ROLLBACK")
+            return None, fault
+
+    def _one(self, db: sqlite3.Connection, work: Work[Any]) -> _Result:
+        """One work under its own savepoint, so that its failure is only its own."""
+        db.execute("SAVEPOINT work")
+        try:
+            value = work(db)
+        except BaseException as fault:
+            if is_disk_trouble(fault):
+                raise  # nobody's work is safe
+            db.execute("ROLLBACK TO work")
+            db.execute("RELEASE work")
+            return None, fault
+        db.execute("RELEASE work")
+        return value, None
+
+
+def _drafted(job: Job, draft: Draft) -> _Result:
+    try:
+        return job.work(draft), None
+    except BaseException as fault:
+        if isinstance(fault, OSError):
+            raise
+        return None, fault
+
+
+def _tell_all(group: Sequence[Job], results: Sequence[_Result]) -> None:
+    for job, (value, fault) in zip(group, results, strict=True):
+        if fault is None:
+            _tell(job, _finish, value)
+        else:
+            _tell(job, _fail, fault)
+
+
+def _tell(job: Job, how: Callable[["asyncio.Future[Any]", Any], None], what: Any) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        job.loop.call_soon_threadsafe(how, job.done, what)
+
+
+def _finish(done: "asyncio.Future[Any]", value: Any) -> None:
+    if not done.done():
+        done.set_result(value)
+
+
+def _fail(done: "asyncio.Future[Any]", fault: BaseException) -> None:
+    if not done.done():
+        done.set_exception(fault)
+        done.exception()  # retrieved: a caller that was cancelled does not read it
