@@ -231,7 +231,7 @@ async def test_a_damaged_store_is_set_aside_and_the_box_starts(tmp_path: Path) -
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "lane.db").write_bytes(b"garbage " * 1_024)
     async with program(file) as gateway:
-        await gateway.serves()
+        await gateway.url()
     aside = tmp_path / "data" / "quarantine" / "0001-lane.db"
     assert aside.read_bytes() == b"garbage " * 1_024
 
