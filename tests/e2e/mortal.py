@@ -90,7 +90,8 @@ def count(plug: Plug, cls: type, method: str, name_of: Callable[..., str]) -> No
 
 def wire(plug: Plug) -> None:
     """All doors to the world. The chips themselves have no plug: they are the world."""
-    count(plug, Store, "write", lambda _, work: f"commit {work_name(work)}")
+    for commit in ("log", "write"):
+        count(plug, Store, commit, lambda _, work: f"commit {work_name(work)}")
     count(plug, SimLink, "send", lambda link, command: f"{link.name} {command[:2].hex()}")
     count(plug, CenterClient, "_send", lambda _, method, path: f"centre {method} {short(path)}")
     put = Evidence._put
