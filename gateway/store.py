@@ -18,7 +18,9 @@ from gateway.errors import StoreUnavailable
 from gateway.spool.copies import SPOOL
 from gateway.spool.database import is_damage
 from gateway.spool.draft import Draft, Entry, Work
+from gateway.spool.health import Health
 from gateway.spool.repair import Repair
+from gateway.spool.reserve import Reserve
 from gateway.spool.writer import HEAL, LOG, LOOK, SETTLE, WRITE, Writer
 from gateway.units import Clock, SystemClock
 
@@ -105,6 +107,21 @@ class Store:
         """How long the disk has been busy with what it is doing now; 0 if with nothing."""
         since = self._writer.busy_since
         return (time.perf_counter() - since) * 1000 if since else 0.0
+
+    @property
+    def health(self) -> Health:
+        """What the disk last said."""
+        return self._writer.copies.health
+
+    @property
+    def is_behind(self) -> bool:
+        """The tables do not yet show all that is logged."""
+        return self._writer.is_behind
+
+    @property
+    def reserve(self) -> Reserve:
+        """Room kept for the tables."""
+        return self._writer.copies.reserve
 
     @property
     def spare_bytes(self) -> int:

@@ -5,6 +5,7 @@ from the other copy, and the journal says so. A failed write is followed by a lo
 really there, never by a guess.
 """
 
+import errno
 import json
 import logging
 import sqlite3
@@ -17,8 +18,10 @@ from gateway.spool import repair, tables
 from gateway.spool.database import connect, hash_at, is_damage, is_our_sql, trouble
 from gateway.spool.draft import Draft, Work
 from gateway.spool.frame import Row
+from gateway.spool.health import Health, errno_of
 from gateway.spool.log import Spool
 from gateway.spool.repair import Repair
+from gateway.spool.reserve import RESERVE, Reserve
 from gateway.spool.segment import sync_folder
 from gateway.spool.tables import LaneHead
 from gateway.units import Clock
@@ -38,6 +41,7 @@ class Copies:
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path, self._clock = path, clock
+        self.health, self.reserve = Health(), Reserve(path.parent / RESERVE)
         self._db: sqlite3.Connection | None = None
         self._is_synced = True
         self.lanes: dict[str, LaneHead] = {}
@@ -90,12 +94,21 @@ class Copies:
         """Bring the tables up to the log. Raises: StoreUnavailable; nothing is lost then."""
         try:
             self._follow()
+            self.health.tables_said(0)
         except (sqlite3.Error, OSError) as broken:
             self.abandon()
+            if self.finds_room(broken):
+                self.follow()
+                return
+            self.health.tables_said(errno_of(broken))
             if not is_damage(broken):
                 log.error("the tables cannot follow", extra={"reason": str(broken)})
                 raise StoreUnavailable(f"磁盘不能写：{broken}") from broken
             self.heal(str(broken))
+
+    def finds_room(self, broken: BaseException) -> bool:
+        """The disk is full, and a piece of the tables' reserve was let go: try once more."""
+        return errno_of(broken) == errno.ENOSPC and self.may_grow and self.reserve.release()
 
     def _follow(self) -> None:
         while self.behind or self.later:

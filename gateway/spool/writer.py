@@ -24,6 +24,7 @@ from gateway.spool.copies import Copies
 from gateway.spool.database import is_disk_trouble
 from gateway.spool.draft import Draft, Work
 from gateway.spool.frame import Row
+from gateway.spool.health import errno_of
 from gateway.units import Clock
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,11 @@ class Writer:
                     rows += draft.rows
                     lanes = draft.lanes
             self.copies.add(rows, lanes)
+            if rows:
+                self.copies.health.log_said(0)
+                self.copies.health.took((time.perf_counter() - begun) * 1000)
         except OSError as broken:
+            self.copies.health.log_said(errno_of(broken))
             log.error("the log takes no rows", extra={"reason": str(broken)})
             results = [(None, StoreUnavailable(f"磁盘不能写：{broken.strerror}"))] * len(group)
         self.last_commit_ms = (time.perf_counter() - begun) * 1000
@@ -188,9 +193,16 @@ class Writer:
                 results = [self._one(db, job.work) for job in group]
             if db.in_transaction:
                 db.execute("COMMIT")
+            self.copies.health.tables_said(0)
+            self.copies.health.took((time.perf_counter() - begun) * 1000)
         except (sqlite3.Error, OSError, StoreUnavailable) as broken:
-            log.error("commit failed", extra={"reason": str(broken)})
             self.copies.abandon()
+            if self.copies.finds_room(broken):
+                self._write(group)
+                return
+            if not isinstance(broken, StoreUnavailable):  # else `follow` has told it
+                self.copies.health.tables_said(errno_of(broken))
+            log.error("commit failed", extra={"reason": str(broken)})
             results = [(None, StoreUnavailable(f"磁盘不能写：{broken}"))] * len(group)
         self.last_commit_ms = (time.perf_counter() - begun) * 1000
         self.copies.commits += 1
