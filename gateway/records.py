@@ -57,7 +57,7 @@ class ExitRecord(Wire):
     """Per lane, without holes."""
     lane: str
     passage_id: str
-    outcome: Literal["paid", "doubtful", "by_hand", "unpaid"]
+    outcome: Literal["paid", "doubtful", "by_hand", "unpaid", "cancelled"]
     means: Literal["etc_card", "cash", "mobile", "none"]
     media_type: int = 1
     media_no: str = ""
@@ -137,12 +137,22 @@ class ExitRecord(Wire):
     """Chain value of this lane's record before this one; the first stands on nothing."""
     lane_app_ver: str
     is_training: bool = False
+    is_stub: bool = False
+    """Only holds the place of a passage that was begun and cancelled: no vehicle left, no money."""
+    corrects: str | None = Field(default=None, min_length=37, max_length=37)
+    """Id of the record that this one corrects; both stand, this one counts."""
+    adjust_fee: int = 0
+    """Of a correction: its fee minus the corrected record's."""
 
     @model_validator(mode="after")
     def _the_sums_agree(self) -> Self:
         """domain.md §6.4: payFee = fee + discounts, and the purse fell by what was taken."""
         if self.pay_fee != self.fee + self.discount_fee + self.province_discount_fee:
             raise ValueError("payFee is not fee + discountFee + provinceDiscountFee")
+        if self.is_stub != (self.outcome == "cancelled") or (self.is_stub and self.pay_fee):
+            raise ValueError("a stub is what a cancelled passage leaves, and has no money")
+        if self.adjust_fee and not self.corrects:
+            raise ValueError("only a correction adjusts a fee")
         if self.outcome == "paid" and self.means == "etc_card":
             if self.pre_balance is None or self.post_balance is None:
                 raise ValueError("a debited record needs both balances")

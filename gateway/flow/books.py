@@ -74,7 +74,7 @@ class Books:
             extra: dict[str, Any] = {"key": [key.key, key.fingerprint]} if key else {}
             line, saved = "", None
             if step.owed:
-                line, saved = self._owe(draft, step, moment)
+                line, saved = self._owe(draft, step, before, moment)
                 extra["record"] = [saved.id, step.owed.at_ms]
             extra["passage"] = _passage_row(event, step.passage, before, saved)
             passage_id, state = step.passage.id or before.id, step.passage.state
@@ -177,14 +177,16 @@ class Books:
 
     async def record_of(self, passage_id: str) -> Saved | None:
         rows = await self._store.rows(
-            "SELECT id, seq, chain FROM record WHERE passage_id = ?", passage_id
+            "SELECT id, seq, chain FROM record WHERE passage_id = ? AND corrects IS NULL",
+            passage_id,
         )
         return Saved(*rows[0]) if rows else None
 
     async def last_saved(self) -> dict[str, Any] | None:
         """`last` of the snapshot."""
         rows = await self._store.rows(
-            "SELECT line, saved_ms FROM record WHERE lane = ? ORDER BY seq DESC LIMIT 1",
+            "SELECT line, saved_ms FROM record WHERE lane = ? AND corrects IS NULL"
+            " AND kind <> 'cancelled' ORDER BY seq DESC LIMIT 1",
             self._lane,
         )
         if not rows:
@@ -208,9 +210,9 @@ class Books:
 
     # ---- in the writer's thread ----
 
-    def _owe(self, draft: Draft, step: Step, moment: Moment) -> tuple[str, Saved]:
+    def _owe(self, draft: Draft, step: Step, before: Passage, moment: Moment) -> tuple[str, Saved]:
         """Give the record its number, its id and its place in the chain; freeze its line."""
-        p, owed = step.passage, step.owed
+        p, owed = step.passage if step.passage.id else before, step.owed
         assert isinstance(owed, Owed)
         last = draft.lanes.get(self._lane, LaneHead())
         person = self._operators().find(p.operator)
@@ -235,7 +237,7 @@ class Books:
 
 def _passage_row(event: Event, after: Passage, before: Passage, saved: Saved | None) -> list[Any]:
     """`passage` of a row's extra (spool/tables.py)."""
-    ended = "saved" if saved else ENDINGS.get(type(event))
+    ended = ENDINGS.get(type(event)) or ("saved" if saved else None)
     p = after if after.id else before
     card_id = p.media.card.issue.card_id if p.media else ""
     state = ended or after.state.value

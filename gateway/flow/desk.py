@@ -175,7 +175,7 @@ class Desk:
             case commands.Suspend():
                 return Suspended()
             case commands.Cancel(reason=reason):
-                return Cancelled(reason)
+                return Cancelled(reason, self._clock.now_ms())
             case commands.Read() | commands.Resume():
                 raise AssertionError("the lane itself begins and resumes")
         assert_never(command)

@@ -397,6 +397,9 @@ class Lane:
                 self.passage = step.passage
 
     def _settled(self, record: Saved, owed: Owed) -> None:
+        self._on_saved(self.lane, owed.at_ms)
+        if owed.outcome == "cancelled":
+            return  # a stub: the centre must get it, nobody at the booth need see it
         p = self.passage
         fee_fen = amount_of(p) or 0
         self._record = record
@@ -409,7 +412,6 @@ class Lane:
             "seq": record.seq,
         }
         self._shifts.count(self.lane, fee_fen if owed.outcome in COLLECTED else 0)
-        self._on_saved(self.lane, owed.at_ms)
         took_ms = self._clock.now_ms() - p.opened_at_ms
         facts = {"passage_id": p.id, "seq": record.seq, "means": p.means, "fee_fen": fee_fen}
         log.info("passage saved", extra={**facts, "took_ms": took_ms})

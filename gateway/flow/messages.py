@@ -391,6 +391,8 @@ class Cancelled(Event):
     """取消本笔"""
 
     reason: str
+    at_ms: int = 0
+    """0 in journals from before a cancelled passage left its stub."""
 
 
 # ---- effects -------------------------------------------------------------------------------

@@ -112,10 +112,12 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A record that this step owes the centre."""
+    """A record that this step owes the centre; of a cancelled passage only a stub, no money."""
 
-    outcome: Literal["paid", "doubtful", "by_hand", "unpaid"]
+    outcome: Literal["paid", "doubtful", "by_hand", "unpaid", "cancelled"]
     at_ms: int
+    reason: str = ""
+    """Why it was cancelled; the others' reasons are facts of the passage."""
 
 
 @dataclass(frozen=True, slots=True)

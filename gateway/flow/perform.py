@@ -180,7 +180,8 @@ class Hands:
 
     async def _last_paid_here(self, media: Media) -> int | None:
         rows = await self._store.rows(
-            "SELECT max(saved_ms) AS at_ms FROM record WHERE card_id = ? AND kind = 'paid'",
+            "SELECT max(saved_ms) AS at_ms FROM record WHERE card_id = ? AND kind = 'paid'"
+            " AND corrects IS NULL",
             media.card.issue.card_id,
         )
         at_ms: int | None = rows[0]["at_ms"]

@@ -77,7 +77,10 @@ def exit_record(
     prev_chain: str,
     clock: ClockReading,
 ) -> ExitRecord:
-    """The record of a settled passage. `owed.at_ms` is when the vehicle was let go."""
+    """The record of a settled passage, or the stub of a cancelled one.
+
+    `owed.at_ms` is when the vehicle was let go, or was sent away.
+    """
     assert p.media is not None
     return ExitRecord.model_validate(
         {
@@ -86,7 +89,7 @@ def exit_record(
             "lane": place.lane,
             "passage_id": p.id,
             "outcome": owed.outcome,
-            "means": p.means,
+            "means": p.means or "none",
             "ex_time": iso(owed.at_ms),
             "ex_toll_station_hex": place.exit_hex,
             "ex_toll_station_name": place.exit_name,
@@ -103,8 +106,9 @@ def exit_record(
             **_trip(p),
             **_vehicle(p),
             **_money(p, owed.outcome),
+            "is_stub": owed.outcome == "cancelled",
             **_proof(p),
-            **_people(p),
+            **_people(p, owed.reason),
         }
     )
 
@@ -164,11 +168,25 @@ def _vehicle(p: Passage) -> dict[str, Any]:
     }
 
 
-Outcome = Literal["paid", "doubtful", "by_hand", "unpaid"]
+Outcome = Literal["paid", "doubtful", "by_hand", "unpaid", "cancelled"]
+
+
+NO_MONEY: dict[str, Any] = {
+    "trans_pay_type": 0,
+    "exit_fee_type": 0,
+    "trans_fee": 0,
+    "pay_fee": 0,
+    "fee": 0,
+    "discount_fee": 0,
+    "fee_mileage": 0,
+}
+"""A stub's: whatever was quoted, nothing came of it."""
 
 
 def _money(p: Passage, outcome: Outcome) -> dict[str, Any]:
     """What was due and what was taken: from the card, by hand, or not at all."""
+    if outcome == "cancelled":
+        return NO_MONEY
     quote, ticket = p.quote, p.ticket
     if outcome == "paid":
         assert quote is not None
@@ -233,8 +251,8 @@ def _proof(p: Passage) -> dict[str, Any]:
     }
 
 
-def _people(p: Passage) -> dict[str, Any]:
-    said = [p.override_reason, p.no_photo_reason, p.weight_reason, p.reason]
+def _people(p: Passage, last_word: str) -> dict[str, Any]:
+    said = [p.override_reason, p.no_photo_reason, p.weight_reason, p.reason, last_word]
     approval = p.authority or p.override
     described = [f"{f.code} {f.text}" for f in p.all_findings]
     if p.quote and p.quote.kind == 6 and p.authority:

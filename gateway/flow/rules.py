@@ -270,8 +270,9 @@ def take_up(_: Passage, e: Resumed) -> Change:
     return Change(facts={"owner": e.owner, "suspended_in": None})
 
 
-def forget(_: Passage, __: Cancelled) -> Change:
-    return Change(anew=True)
+def forget(_: Passage, e: Cancelled) -> Change:
+    """What was begun leaves a stub: a reader of the records sees that nothing is missing."""
+    return Change(owed=Owed("cancelled", e.at_ms, e.reason), anew=True)
 
 
 # ---- the table -------------------------------------------------------------------------------

@@ -212,11 +212,14 @@ def shift_at(now_ms: int) -> int:
 
 
 _KINDS = """
-    SELECT kind, means, count(*), coalesce(sum(fee_fen), 0) FROM record
-    WHERE shift_id = ? GROUP BY kind, means ORDER BY kind, means
+    SELECT kind, means, count(*), coalesce(sum(fee_fen), 0) FROM record r
+    WHERE shift_id = ? AND kind <> 'cancelled'
+    AND NOT EXISTS (SELECT 1 FROM record n WHERE n.corrects = r.id)
+    GROUP BY kind, means ORDER BY kind, means
 """
+"""Vehicles served: no stub of a cancelled one, and of a corrected record only what counts now."""
 _UNSENT = """
-    SELECT count(*), coalesce(sum(r.fee_fen), 0) FROM record r
+    SELECT count(*), coalesce(sum(coalesce(r.adjust_fen, r.fee_fen)), 0) FROM record r
     WHERE r.shift_id = ? AND NOT EXISTS
         (SELECT 1 FROM delivery d WHERE d.lane = r.lane AND d.seq = r.seq)
 """

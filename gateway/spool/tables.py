@@ -5,8 +5,10 @@ The only writer of journal, passage, record, command and shift. `extra` of a row
 
     key      [key, fingerprint]             the command that asked for this step
     refused  [status, answer]               and that was told no
+    answered [status, answer]               or was told this, in the same commit
     passage  [opened_ms, operator, shift_id, plate, card_id, amount_fen, state, ended]
     record   [id, saved_ms]                 of the record in `line`
+    corrects [shift_id, plate, amount_fen]  and it corrects an earlier one
     shift    {id, operator, shift, opened_ms} or {id, closed_ms, totals}
 """
 
@@ -42,6 +44,8 @@ def follow(db: sqlite3.Connection, row: Row, row_hash: bytes) -> None:
         _key(db, row, extra)
     if "passage" in extra:
         _passage(db, row, extra["passage"])
+    if "corrects" in extra:
+        _correction(db, row, extra["corrects"])
     if "shift" in extra:
         _SHIFT[row.event](db, row, extra["shift"])
 
@@ -122,7 +126,7 @@ _OF_JOURNAL = ", ".join(f"j.{name.strip()}" for name in COLUMNS.split(","))
 
 def _key(db: sqlite3.Connection, row: Row, extra: dict[str, Any]) -> None:
     key, fingerprint = extra["key"]
-    status, answer = extra.get("refused", (None, None))
+    status, answer = extra.get("refused") or extra.get("answered") or (None, None)
     db.execute(
         "INSERT INTO command (lane, key, fingerprint, at_ms, status, answer) VALUES (?,?,?,?,?,?)",
         (row.lane, key, fingerprint, row.at_ms, status, answer and packed(answer)),
@@ -152,14 +156,27 @@ def _passage(db: sqlite3.Connection, row: Row, told: list[Any]) -> None:
 
 def _record(db: sqlite3.Connection, row: Row, shift_id: int) -> str:
     record, (record_id, saved_ms) = json.loads(row.line), json.loads(row.extra)["record"]
+    corrects = record.get("corrects")
     db.execute(
         "INSERT INTO record (lane, seq, id, passage_id, shift_id, kind, means, fee_fen,"
-        " card_id, saved_ms, line, chain) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        " card_id, saved_ms, line, chain, corrects, adjust_fen)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         (row.lane, record["seq"], record_id, row.passage_id, shift_id, record["outcome"],
          record["means"], record["fee"], record["cardId"], saved_ms,
-         row.line, record_chain(record["prevChain"], row.line)),
+         row.line, record_chain(record["prevChain"], row.line),
+         corrects, record["adjustFee"] if corrects else None),
     )  # fmt: skip
     return str(record_id)
+
+
+def _correction(db: sqlite3.Connection, row: Row, told: list[Any]) -> None:
+    """The lists show what counts now; `record_id` stays the first record's, the root of all."""
+    shift_id, plate, amount_fen = told
+    _record(db, row, shift_id)
+    db.execute(
+        "UPDATE passage SET plate = ?, amount_fen = ? WHERE id = ?",
+        (plate, amount_fen, row.passage_id),
+    )
 
 
 def _shift_opened(db: sqlite3.Connection, row: Row, told: dict[str, Any]) -> None:

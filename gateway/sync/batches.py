@@ -29,7 +29,7 @@ LIMIT_MAX = 500
 NO_BATCH = "0" * 64  # prev_sha256 of the first one
 
 OPEN = """
-SELECT seq, fee_fen, saved_ms, line FROM record
+SELECT seq, coalesce(adjust_fen, fee_fen), saved_ms, line FROM record
 WHERE lane = ?1 AND seq > (SELECT coalesce(max(last_seq), 0) FROM batch WHERE lane = ?1)
 ORDER BY seq LIMIT ?2
 """
@@ -88,8 +88,8 @@ class Batches:
 
     async def manifests(self, after: int, limit: int) -> list[dict[str, Any]]:
         """`{batch, lane, first_seq, last_seq, count, sum_fen, sha256, prev_sha256, sealed_at,
-        sealed_ms, size, delivered}`. All but `delivered` never changes; sha256 is of the body's
-        gzip bytes."""
+        sealed_ms, size, delivered}`. All but `delivered` never changes; `sum_fen` adds up `fee`,
+        of corrections `adjustFee`; sha256 is of the body's gzip bytes."""
         rows = await self._store.rows(MANIFESTS, after, min(max(limit, 1), LIMIT_MAX))
         return [{**dict(row), "sealed_at": iso(row["sealed_ms"])} for row in rows]
 

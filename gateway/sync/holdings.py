@@ -16,12 +16,13 @@ BOUNDS = "SELECT min(seq) AS first_seq, max(seq) AS last_seq FROM record WHERE l
 SHIFT = "SELECT id, lane, operator, shift, opened_ms, closed_ms FROM shift WHERE id = ?"
 SHIFT_RANGE = """
 SELECT lane, min(seq) AS first_seq, max(seq) AS last_seq, count(*) AS count,
-  coalesce(sum(fee_fen), 0) AS sum_fen
+  count(corrects) AS corrections, coalesce(sum(coalesce(adjust_fen, fee_fen)), 0) AS sum_fen
 FROM record WHERE shift_id = ? GROUP BY lane ORDER BY lane
 """
 SHIFT_PARTS = """
-SELECT kind, means, count(*) AS count, sum(fee_fen) AS sum_fen
-FROM record WHERE shift_id = ? AND lane = ? GROUP BY kind, means ORDER BY kind, means
+SELECT kind, means, count(*) AS count, sum(fee_fen) AS sum_fen FROM record r
+WHERE shift_id = ? AND lane = ? AND NOT EXISTS (SELECT 1 FROM record n WHERE n.corrects = r.id)
+GROUP BY kind, means ORDER BY kind, means
 """
 CHAIN = "SELECT chain FROM record WHERE lane = ? AND seq = ?"
 
@@ -51,8 +52,9 @@ class Holdings:
 
     async def digest(self, shift_id: int) -> dict[str, Any]:
         """Reconciliation of one shift, for both sides to compare and sign: counts and sums by
-        kind and means, sequence range, chain head. `sha256` is over the rest in canonical JSON
-        (sorted keys, no blanks). Raises: NotFound."""
+        kind and means, sequence range, chain head. Of a corrected record the parts count what
+        counts now; `count` is of all lines, `corrections` of them. `sha256` is over the rest in
+        canonical JSON (sorted keys, no blanks). Raises: NotFound."""
         shifts = await self._store.rows(SHIFT, shift_id)
         ranges = await self._store.rows(SHIFT_RANGE, shift_id)
         if not shifts and not ranges:

@@ -185,7 +185,7 @@ _JOINED = """
     SELECT p.*, r.seq, r.kind, r.means, r.fee_fen, r.saved_ms, r.chain, r.line,
            d.verdict, d.reason, d.via, d.at_ms AS told_ms
     FROM passage p
-    LEFT JOIN record r ON r.passage_id = p.id
+    LEFT JOIN record r ON r.id = p.record_id
     LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
 """
 

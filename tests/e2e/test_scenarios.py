@@ -548,7 +548,10 @@ async def test_a_cancelled_passage_leaves_the_card_alone_and_is_remembered(booth
     assert (shot["state"], shot["passage"]) == ("idle", None)
     await booth.not_debited()
     facts = await booth.get(f"/api/passages/{passage}")
-    assert (facts["state"], facts["record"]) == ("cancelled", None)
+    stub = facts["record"]
+    assert (facts["state"], stub["kind"], stub["fee_fen"]) == ("cancelled", "cancelled", 0)
+    line = await booth.center.arrived(stub["id"])
+    assert (line["passageId"], line["isStub"], line["reason"]) == (passage, True, "车主改走人工")
 
 
 async def test_a_card_pulled_during_the_debit_is_proved_when_it_comes_back(booth: Booth) -> None:

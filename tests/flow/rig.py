@@ -285,6 +285,11 @@ class Box:
         return await self.lane._ask(Asked(parsed, COLLECTOR, key, self.lane.rev, answered))
 
     async def records(self) -> list[dict[str, Any]]:
+        """Of vehicles that were served."""
+        return [line for line in await self.lines() if not line["isStub"]]
+
+    async def lines(self) -> list[dict[str, Any]]:
+        """All records, the stubs of cancelled passages too."""
         rows = await self.store.rows("SELECT line FROM record ORDER BY seq")
         return [json.loads(row["line"]) for row in rows]
 

@@ -45,8 +45,9 @@ def shifts(store: Store, clock: Clock) -> Shifts:
 
 async def record(store: Store, seq: int, shift_id: int, kind: str, means: str, fee: int) -> None:
     row = ("X03", seq, f"R{seq}", f"P{seq}", shift_id, kind, means, fee, "", 0, "{}", "")
+    values = ",".join("?" * len(row))
     await store.write(
-        lambda db: db.execute(f"INSERT INTO record VALUES ({','.join('?' * len(row))})", row)
+        lambda db: db.execute(f"INSERT INTO record VALUES ({values}, NULL, NULL)", row)
     )
 
 

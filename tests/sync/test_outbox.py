@@ -345,8 +345,8 @@ async def test_a_whole_day_of_backlog_drains_in_seconds(
         for seq in range(2, 2001):
             line = json.loads(one[10])
             line.update(seq=seq, id=f"{seq:037d}")
-            row = ("X03", seq, line["id"], f"p{seq}", *one[4:10], json.dumps(line), one[11])
-            db.execute(f"INSERT INTO record VALUES ({','.join('?' * 12)})", row)
+            row = ("X03", seq, line["id"], f"p{seq}", *one[4:10], json.dumps(line), *one[11:])
+            db.execute(f"INSERT INTO record VALUES ({','.join('?' * 14)})", row)
 
     await save(store, 1)
     await store.write(many)

@@ -21,8 +21,9 @@ async def post(client: Any, path: str, body: Any = None, status: int = 200) -> A
 
 async def record(listener: Listener, seq: int, shift_id: int, fee: int) -> None:
     row = ("X03", seq, f"R{seq}", f"P{seq}", shift_id, "paid", "etc_card", fee, "", 0, "{}", "")
+    values = ",".join("?" * len(row))
     await listener.parts.store.write(
-        lambda db: db.execute(f"INSERT INTO record VALUES ({','.join('?' * len(row))})", row)
+        lambda db: db.execute(f"INSERT INTO record VALUES ({values}, NULL, NULL)", row)
     )
 
 
