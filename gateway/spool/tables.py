@@ -56,11 +56,7 @@ def record_chain(previous: str, line: str) -> str:
 
 
 def lane_heads(db: sqlite3.Connection) -> dict[str, LaneHead]:
-    rows = db.execute(
-        "SELECT lane, seq, chain, id FROM record AS r WHERE seq ="
-        " (SELECT max(seq) FROM record WHERE lane = r.lane) GROUP BY lane"
-    )
-    return {lane: LaneHead(seq, chain, id_) for lane, seq, chain, id_ in rows}
+    return {lane: LaneHead(*rest) for lane, *rest in db.execute(_LANE_HEADS)}
 
 
 def head(db: sqlite3.Connection) -> tuple[int, bytes]:
@@ -118,6 +114,16 @@ class Rows:
             previous = row_hash
 
 
+_LANE_HEADS = """
+    WITH RECURSIVE known (lane) AS (
+        SELECT min(lane) FROM record
+        UNION ALL SELECT (SELECT min(lane) FROM record WHERE lane > known.lane) FROM known
+        WHERE known.lane IS NOT NULL
+    )
+    SELECT r.lane, r.seq, r.chain, r.id FROM known JOIN record AS r ON r.lane = known.lane
+        AND r.seq = (SELECT max(seq) FROM record WHERE lane = known.lane)
+"""
+"""From lane to lane by the primary key: a walk over every record would take half a minute."""
 _OF_JOURNAL = ", ".join(f"j.{name.strip()}" for name in COLUMNS.split(","))
 
 

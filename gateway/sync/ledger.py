@@ -25,20 +25,24 @@ WHERE r.lane = ?1 AND r.seq > ?2
 ORDER BY r.seq LIMIT ?3
 """
 FLOOR = """
-SELECT coalesce(
-  (SELECT r.seq - 1
-   FROM record r LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
-   WHERE r.lane = ?1 AND r.seq > ?2
-     AND (d.seq IS NULL OR (d.verdict = 'refused' AND d.stub_sent = 0))
-   ORDER BY r.seq LIMIT 1),
-  (SELECT max(seq) FROM record WHERE lane = ?1),
-  0) AS floor
+WITH settled AS (
+  SELECT seq FROM delivery WHERE lane = ?1 AND seq > ?2
+    AND (verdict <> 'refused' OR stub_sent = 1)
+)
+SELECT CASE WHEN EXISTS (SELECT 1 FROM settled WHERE seq = ?2 + 1) THEN (
+  SELECT s.seq FROM settled s WHERE NOT EXISTS (SELECT 1 FROM settled WHERE seq = s.seq + 1)
+  ORDER BY s.seq LIMIT 1
+) ELSE ?2 END AS floor
 """
+"""Neither this nor DEBT reads old records, which are long: a start would wait for the disk."""
 DEBT = """
-SELECT count(*) AS unsent, min(r.saved_ms) AS oldest_ms,
+SELECT
+  max(0, coalesce((SELECT max(seq) FROM record WHERE lane = ?1), 0) - ?2)
+    - (SELECT count(*) FROM delivery WHERE lane = ?1 AND seq > ?2) AS unsent,
+  (SELECT r.saved_ms FROM record r WHERE r.lane = ?1 AND r.seq > ?2
+    AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.lane = r.lane AND d.seq = r.seq)
+    ORDER BY r.seq LIMIT 1) AS oldest_ms,
   (SELECT count(*) FROM delivery WHERE lane = ?1 AND verdict = 'refused') AS parked
-FROM record r LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
-WHERE r.lane = ?1 AND r.seq > ?2 AND d.seq IS NULL
 """
 PARKED = """
 SELECT d.lane, d.seq, r.id, d.reason, d.at_ms
