@@ -36,6 +36,7 @@ from gateway.flow.approvals import Approvals
 from gateway.flow.books import Books
 from gateway.flow.desk import Desk
 from gateway.flow.lane import Lane, Sign
+from gateway.flow.corrections import Corrections
 from gateway.flow.perform import Hands, Kit
 from gateway.flow.recording import Place
 from gateway.flow.shift import Shifts
@@ -53,7 +54,7 @@ from gateway.sync.outbox import Outbox
 from gateway.sync.photos import PhotoPusher
 from gateway.sync.shelf import ParameterShelf, public_key
 from gateway.units import Clock, SystemClock, beijing
-from gateway.web import approvals, ops, pairing, pull
+from gateway.web import approvals, corrections, ops, pairing, pull
 from gateway.web.app import Parts, create_app
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,15 @@ class Gateway:
         """All that runs for as long as the box does."""
         working = [s for s in self.stations.values() if s.lane.is_enabled]
         services: list[Service] = [s.lane for s in working]
+        self.corrections = Corrections(
+            store,
+            {section.name: section.lane_id for section in settings.lane},
+            self.access.approve,
+            self.shelf.current,
+            self.shifts,
+            self.outbox.noticed,
+            clock,
+        )
         services += [s.watch for s in working]
         for station in working:
             if station.devices.scale is not None:
@@ -426,7 +436,14 @@ def _app(
     *,
     is_loopback: bool,
 ) -> web.Application:
-    all_tables = [approvals.routes, pairing.routes, pull.routes, ops.routes, *tables]
+    all_tables = [
+        approvals.routes,
+        corrections.routes,
+        pairing.routes,
+        pull.routes,
+        ops.routes,
+        *tables,
+    ]
     app = create_app(box.parts(), all_tables, guards, is_loopback=is_loopback)
     lan.equip(app)
     holdings = Holdings(box.store, list(box.lanes))
@@ -478,6 +495,7 @@ def _hold(data: Path) -> int:
         os.close(fd)
         raise ConfigInvalid(
             f"数据文件夹 {data} 正被另一个网关进程使用", "请先停掉另一个进程"
+    app[corrections.CORRECTIONS] = box.corrections
         ) from held
     return fd
 

@@ -76,14 +76,19 @@ class Book:
         return await self._write(lambda db: _high_water(db, lane))
 
     async def lane(self, lane: str) -> dict[str, Any]:
-        """`{stored, stubs, holes, high_water, last_heartbeat}` (interfaces.md §7.14)."""
+        """`{stored, stubs, cancelled, corrections, holes, high_water, last_heartbeat}`.
+
+        `stored`: whole records; `cancelled` and `corrections` of them are no further vehicles.
+        `stubs`: slots of records that were refused (interfaces.md §7.5, §7.14).
+        """
         return await self._write(lambda db: _lane(db, lane))
 
     async def records(self, lane: str | None, after: int, limit: int) -> list[dict[str, Any]]:
-        """In order of arrival; `n` is the cursor."""
+        """In order of arrival; `n` is the cursor. `corrected_by`: the id of what counts instead."""
         sql = (
-            "SELECT n, lane, seq, id, is_stub, line, received_ms FROM record"
-            " WHERE n > ? AND (? IS NULL OR lane = ?) ORDER BY n LIMIT ?"
+            "SELECT r.n, r.lane, r.seq, r.id, r.is_stub, r.line, r.received_ms,"
+            " s.id AS corrected_by FROM record r LEFT JOIN special s ON s.corrects = r.id"
+            " WHERE r.n > ? AND (? IS NULL OR r.lane = ?) ORDER BY r.n LIMIT ?"
         )
         rows = await self._write(lambda db: db.execute(sql, (after, lane, lane, limit)).fetchall())
         return [_shown(row) for row in rows]
@@ -149,10 +154,12 @@ def _place(
     slot = (lane, arrival.seq)
     if db.execute("SELECT 1 FROM record WHERE lane = ? AND seq = ?", slot).fetchone():
         raise ValueError("这个序号已经有另一条流水")
+    _check_link(db, lane, line)
     db.execute(
         "INSERT INTO record (lane, seq, id, is_stub, line, received_ms) VALUES (?, ?, ?, ?, ?, ?)",
         (*slot, arrival.id, isinstance(line, Stub), arrival.raw, at_ms),
     )
+    _set_apart(db, lane, line)
     return "accepted"
 
 
@@ -166,9 +173,45 @@ def _again(
         return "duplicate"
     if not held["is_stub"]:
         raise ValueError("内容不同：同一流水号的内容与已收到的不一致")
+    _check_link(db, lane, line)
     update = "UPDATE record SET line = ?, is_stub = 0 WHERE id = ?"
     db.execute(update, (arrival.raw, arrival.id))
+    _set_apart(db, lane, line)
     return "accepted"
+
+
+def _set_apart(db: sqlite3.Connection, lane: str, line: Line) -> None:
+    """Note what is not simply a vehicle served."""
+    if isinstance(line, Stub) or not (line.is_stub or line.corrects):
+        return
+    kind = "correction" if line.corrects else "cancelled"
+    db.execute(
+        "INSERT INTO special (id, lane, kind, corrects, adjust_fee) VALUES (?, ?, ?, ?, ?)",
+        (line.id, lane, kind, line.corrects, line.adjust_fee),
+    )
+
+
+def _check_link(db: sqlite3.Connection, lane: str, line: Line) -> None:
+    """Does a correction agree with what it corrects? Raises: ValueError.
+
+    That one may still be under way, or have been refused: then nothing is compared.
+    """
+    if isinstance(line, Stub) or not line.corrects:
+        return
+    if db.execute("SELECT 1 FROM special WHERE corrects = ?", (line.corrects,)).fetchone():
+        raise ValueError("被更正的流水已有另一条更正")
+    sql = "SELECT lane, seq, is_stub, line FROM record WHERE id = ?"
+    if (old := db.execute(sql, (line.corrects,)).fetchone()) is None:
+        return
+    if old["lane"] != lane or old["seq"] >= line.seq:
+        raise ValueError("更正的不是本车道更早的流水")
+    if old["is_stub"]:
+        return
+    before = json.loads(old["line"])
+    if line.adjust_fee != line.fee - before["fee"]:
+        raise ValueError("更正差额与两条流水的金额不符")
+    if before.get("transFee", 0) != line.trans_fee or before.get("tac") != line.tac:
+        raise ValueError("更正不能改动卡上的扣款")
 
 
 def _high_water(db: sqlite3.Connection, lane: str) -> int:
@@ -197,12 +240,16 @@ def _lane(db: sqlite3.Connection, lane: str) -> dict[str, Any]:
         " WHERE lane = ?",
         (lane,),
     ).fetchone()
+    kinds = "SELECT kind, count(*) FROM special WHERE lane = ? GROUP BY kind"
+    apart = dict(db.execute(kinds, (lane,)).fetchall())
     row = db.execute("SELECT * FROM lane WHERE name = ?", (lane,)).fetchone()
     beat = row and row["heartbeat"]
     return {
         "lane": lane,
         "stored": counted[0],
         "stubs": counted[1],
+        "cancelled": apart.get("cancelled", 0),
+        "corrections": apart.get("correction", 0),
         "holes": _holes(db, lane),
         "high_water": row["high_water"] if row else 0,
         "last_heartbeat": {"received_ms": row["heartbeat_ms"], **json.loads(beat)}
@@ -232,5 +279,6 @@ def _shown(row: sqlite3.Row) -> dict[str, Any]:
         "id": row["id"],
         "stub": bool(row["is_stub"]),
         "received_ms": row["received_ms"],
+        "corrected_by": row["corrected_by"],
         "record": json.loads(row["line"]),
     }

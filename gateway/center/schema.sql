@@ -11,6 +11,23 @@ CREATE TABLE IF NOT EXISTS record (
     UNIQUE (lane, seq)
 ) STRICT;
 
+-- Records that are not simply a vehicle served: stubs of cancelled passages, and corrections.
+-- A record is corrected at most once; a further correction is one of the newest.
+CREATE TABLE IF NOT EXISTS special (
+    id          TEXT PRIMARY KEY,
+    lane        TEXT NOT NULL,
+    kind        TEXT NOT NULL,           -- cancelled, correction
+    corrects    TEXT UNIQUE,             -- NULL for a cancelled one
+    adjust_fee  INTEGER NOT NULL         -- what the correction adds to the money
+) STRICT, WITHOUT ROWID;
+
+-- Receipts given for exports that were carried here (journal import-receipt).
+CREATE TABLE IF NOT EXISTS receipt (
+    number      INTEGER PRIMARY KEY,
+    made_ms     INTEGER NOT NULL,
+    export      TEXT NOT NULL            -- SHA-256 of the export's manifest
+) STRICT;
+
 -- Everything up to high_water is held, stubs included.
 CREATE TABLE IF NOT EXISTS lane (
     name        TEXT PRIMARY KEY,

@@ -40,12 +40,20 @@ class Transaction(_Line):
     fee: int = Field(ge=0)
     discount_fee: int = Field(ge=0)
     province_discount_fee: int = 0
+    is_stub: bool = False
+    """The place of a passage that was begun and cancelled: accepted, and no vehicle served."""
+    corrects: str | None = Field(default=None, min_length=37, max_length=37)
+    adjust_fee: int = 0
 
     @model_validator(mode="after")
     def _sums_agree(self) -> Self:
         """domain.md §6.4"""
         if self.pay_fee != self.fee + self.discount_fee + self.province_discount_fee:
             raise ValueError("应收不等于实收加优惠")
+        if self.is_stub != (self.outcome == "cancelled") or (self.is_stub and self.pay_fee):
+            raise ValueError("取消的一笔应是没有金额的空流水")
+        if self.corrects == self.id or (self.adjust_fee and not self.corrects):
+            raise ValueError("更正没有写明更正的是哪一条流水")
         if self.outcome == "paid" and self.means == "etc_card":
             self._check_card()
         return self

@@ -61,11 +61,12 @@ def note(
     body: dict[str, Any],
     moment: Moment,
     extra: dict[str, Any] | None = None,
+    line: str = "",
 ) -> int:
-    """Write down something that was tried and changed nothing, such as a wrong Hex."""
+    """Write down what leaves the passage where it is, such as a wrong Hex, or a correction."""
     assert name[0].islower(), "only steps begin with a capital"
     text = json.dumps(body, ensure_ascii=False)
-    return draft.add(lane, passage_id, moment, name, "", text, extra)
+    return draft.add(lane, passage_id, moment, name, "", text, extra, line)
 
 
 def replay(rows: Iterable[Any]) -> Step:

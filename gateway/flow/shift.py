@@ -105,6 +105,12 @@ class Shifts:
             running.count += 1
             running.sum_fen += collected_fen
 
+    def adjust(self, shift_id: int, collected_fen: int) -> None:
+        """A record of this shift was corrected: so much more, or less, was taken."""
+        for running in self._open.values():
+            if running.shift.id == shift_id:
+                running.sum_fen += collected_fen
+
     async def open(self, lane: str, operator: str, shift: int | None = None) -> Shift:
         """上班. `shift` 1–3, by the hour if None. Raises: ShiftOpen, if one is open here."""
 

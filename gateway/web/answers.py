@@ -186,6 +186,8 @@ class Snapshot(Shown):
     is_training: bool = False
     """Its devices are twins: the page says so, loudly."""
     problem: ProblemShown | None
+    notices: list[ProblemShown] = []
+    """What does not stop the lane and should be known: the disk, the clock."""
 
 
 class Conflict(Fault):
@@ -293,11 +295,32 @@ class DeliveryFate(BaseModel):
     at_ms: int
 
 
+class CorrectionFacts(BaseModel):
+    """A record that corrects an earlier one. `changed`: field → [before, now]."""
+
+    record_id: str
+    seq: int
+    chain: str
+    corrects: str
+    kind: str
+    means: str
+    fee_fen: int
+    adjust_fen: int
+    changed: dict[str, list[Any]]
+    reason: str
+    approval: ApprovalShown
+    saved_at_ms: int
+    delivery: Literal["待传", "已传", "被退回"] | None
+
+
 class PassageFacts(PassageRow):
+    """`record`: the first one; what counts now is the end of `corrections`, if there are any."""
+
     card: str = Field(description="masked: 6201****3456")
     ended: str | None
     record: RecordFacts | None
     fate: DeliveryFate | None
+    corrections: list[CorrectionFacts]
 
 
 class TimelineEntry(BaseModel):

@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.errors import NotFound
+from gateway.flow.corrections import differences
 from gateway.params import Parameters
 from gateway.plate import COLOURS
 from gateway.runtime import mask
@@ -103,7 +104,16 @@ async def passages(request: web.Request, asked: PassageQuery) -> web.Response:
 async def passage(request: web.Request) -> web.Response:
     row = await _passage(request)
     facts = {"card": mask(row["card_id"]), "ended": row["ended"]}
-    return answer({**_row(row), **facts, "record": _record(row), "fate": _fate(row)})
+    corrections = await _corrections(request, row)
+    return answer(
+        {
+            **_row(row),
+            **facts,
+            "record": _record(row),
+            "fate": _fate(row),
+            "corrections": corrections,
+        }
+    )
 
 
 @routes.api(
@@ -190,6 +200,13 @@ _JOINED = """
 """
 
 
+_CORRECTIONS = """
+    SELECT r.*, d.verdict FROM record r
+    LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
+    WHERE r.passage_id = ? AND r.corrects IS NOT NULL ORDER BY r.seq
+"""
+
+
 def _selection(asked: PassageQuery) -> tuple[str, list[Any]]:
     """The page's SQL without its limit, and the values for its places."""
     filters = {
@@ -257,6 +274,38 @@ def _record(row: Any) -> dict[str, Any] | None:
         "tac": line.get("tac"),
         "photo": line.get("photo"),
     }
+
+
+async def _corrections(request: web.Request, row: Any) -> list[dict[str, Any]]:
+    """The chain behind the first record, each with what it changes of the one before it."""
+    told, before = [], json.loads(row["line"]) if row["line"] else {}
+    for found in await request.app[STORE].rows(_CORRECTIONS, row["id"]):
+        line = json.loads(found["line"])
+        told.append(
+            {
+                "record_id": found["id"],
+                "seq": found["seq"],
+                "chain": found["chain"],
+                "corrects": found["corrects"],
+                "kind": found["kind"],
+                "means": found["means"],
+                "fee_fen": found["fee_fen"],
+                "adjust_fen": found["adjust_fen"],
+                "changed": differences(before, line),
+                "reason": line["reason"],
+                "approval": _approval(line["approval"]),
+                "saved_at_ms": found["saved_ms"],
+                "delivery": _delivery(found),
+            }
+        )
+        before = line
+    return told
+
+
+def _approval(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The wire's names back to ours."""
+    named = {"operator": "operator", "name": "name", "how": "how", "at_ms": "atMs"}
+    return {ours: told[wire] for ours, wire in named.items()}
 
 
 def _fate(row: Any) -> dict[str, Any] | None:

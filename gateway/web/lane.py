@@ -101,7 +101,7 @@ async def snapshot(request: web.Request) -> web.Response:
 )
 async def command(request: web.Request, asked: Command) -> web.Response:
     """200 with the snapshot after it settled; 409 with the current one when it cannot be done."""
-    key, rev = _header(request, KEY), int(_header(request, MATCH).strip('"'))
+    key, rev = header_of(request, KEY), int(header_of(request, MATCH).strip('"'))
     lane = lane_of(request, request.match_info["lane"])
     if not lane.is_enabled:
         raise UnexpectedEvent(f"{lane.lane} 车道没有启用", "请到已启用的车道操作")
@@ -221,7 +221,7 @@ class Views:
 VIEWS = web.AppKey("views", Views)
 
 
-def _header(request: web.Request, header: Header) -> str:
+def header_of(request: web.Request, header: Header) -> str:
     """Raises: HeaderMissing (428); RequestInvalid (422), when it is malformed."""
     value = request.headers.get(header.name, "").strip()
     if not value:

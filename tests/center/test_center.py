@@ -281,3 +281,88 @@ async def test_nonsense_gets_a_chinese_answer_not_a_trace(center: Center) -> Non
             assert (await answer.json())["detail"]
     async with center.http.get(f"{center.url}/v1/records?after=x") as answer:
         assert answer.status == 400
+
+
+# ---- stubs and corrections ---------------------------------------------------------------------
+
+
+def cancelled(seq: int) -> dict[str, Any]:
+    nothing = dict.fromkeys(("fee", "payFee", "discountFee", "transFee"), 0)
+    balances = {"preBalance": None, "postBalance": None, "tac": None}
+    return exit_record(seq, outcome="cancelled", means="none", isStub=True, **nothing, **balances)
+
+
+def correction(seq: int, of: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    own = {"id": exit_record(seq)["id"], "seq": seq, "corrects": of["id"]}
+    return {**of, **own, **changes}
+
+
+async def test_a_cancelled_passage_holds_its_place_and_is_counted_apart(center: Center) -> None:
+    assert await center.say(exit_record(1), cancelled(2), exit_record(3)) == [("accepted", "")] * 3
+    assert await center.say(cancelled(2)) == [("duplicate", "")]
+    lane = await center.get("/v1/lanes/X03")
+    assert (lane["stored"], lane["cancelled"], lane["stubs"]) == (3, 1, 0)
+    assert (lane["holes"], lane["high_water"]) == ([], 3)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"fee": 5, "payFee": 5}, {"outcome": "paid"}, {"isStub": False}]
+)
+async def test_a_stub_has_no_money_and_a_vehicle_is_no_stub(
+    center: Center, changes: dict[str, Any]
+) -> None:
+    ((verdict, reason),) = await center.say({**cancelled(1), **changes})
+    assert verdict == "refused"
+    assert reason.startswith("取消的一笔")
+
+
+async def test_corrections_are_linked_to_what_they_correct(center: Center) -> None:
+    first = exit_record(1)
+    second = correction(3, first, vehicleId="甘A54321_0")
+    third = correction(4, second, vehicleClass=8)
+    said = await center.say(first, exit_record(2), second, third)
+    assert [verdict for verdict, _ in said] == ["accepted"] * 4
+    rows = (await center.get("/v1/records"))["records"]
+    assert [row["corrected_by"] for row in rows] == [second["id"], None, third["id"], None]
+    lane = await center.get("/v1/lanes/X03")
+    assert (lane["stored"], lane["corrections"], lane["high_water"]) == (4, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"fee": 3600, "payFee": 3790}, "更正差额"),
+        ({"transFee": 1, "preBalance": 50_001}, "更正不能改动卡上的扣款"),
+        ({"tac": "00000000"}, "更正不能改动卡上的扣款"),
+        ({"corrects": None, "adjustFee": 5}, "更正没有写明"),
+    ],
+)
+async def test_a_correction_that_does_not_agree_is_refused_and_leaves_nothing(
+    center: Center, changes: dict[str, Any], why: str
+) -> None:
+    first = exit_record(1)
+    await center.say(first)
+    ((verdict, reason),) = await center.say(correction(2, first, **changes))
+    assert verdict == "refused"
+    assert reason.startswith(why)
+    lane = await center.get("/v1/lanes/X03")
+    assert (lane["stored"], lane["corrections"]) == (1, 0)
+    assert await center.say(correction(2, first, vehicleClass=8)) == [("accepted", "")]
+
+
+async def test_a_record_is_corrected_once_and_only_by_a_later_one(center: Center) -> None:
+    first, second = exit_record(1), exit_record(2)
+    await center.say(first, second)
+    await center.say(correction(3, first, vehicleClass=8))
+    again = await center.say(correction(4, first, vehicleClass=9))
+    assert again == [("refused", "被更正的流水已有另一条更正")]
+    assert await center.say(correction(5, second, vehicleClass=8)) == [("accepted", "")]
+
+
+async def test_a_correction_whose_record_was_refused_is_taken(center: Center) -> None:
+    """The first one's slot is a stub; there is nothing to compare with."""
+    bad = exit_record(1, payFee=1)
+    ((verdict, _),) = await center.say(bad)
+    assert verdict == "refused"
+    await center.say({"seq": 1, "id": bad["id"], "stub": True, "refused": "应收不等于"})
+    assert await center.say(correction(2, exit_record(1), vehicleClass=8)) == [("accepted", "")]
