@@ -19,6 +19,7 @@ from gateway.spool.copies import SPOOL
 from gateway.spool.database import is_damage
 from gateway.spool.draft import Draft, Entry, Work
 from gateway.spool.health import Health
+from gateway.spool.log import BLOCK
 from gateway.spool.repair import Repair
 from gateway.spool.reserve import Reserve
 from gateway.spool.writer import HEAL, LOG, LOOK, SETTLE, WRITE, Writer
@@ -37,13 +38,15 @@ class Store:
         self._generation = writer.copies.generation
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock | None = None) -> Self:
+    async def open(cls, path: Path, clock: Clock | None = None, block: int = BLOCK) -> Self:
         """Open or create; verify, salvage, set aside, rebuild what is damaged; then follow up.
+
+        `block`: bytes that the log writes at least, 512 or 4096 (config.py, [spool]).
 
         Raises: StoreUnavailable, if the disk cannot be used, the file is newer than this
         program, or a pragma did not take. A damaged file is no reason: see `repairs`.
         """
-        writer = Writer(path, clock or SystemClock())
+        writer = Writer(path, clock or SystemClock(), block)
         await writer.start()
         return cls(path, writer, await _reader(path))
 
@@ -117,6 +120,11 @@ class Store:
     def is_behind(self) -> bool:
         """The tables do not yet show all that is logged."""
         return self._writer.is_behind
+
+    @property
+    def block(self) -> int:
+        """Bytes that the log writes at least."""
+        return self._writer.copies.spool.block
 
     @property
     def reserve(self) -> Reserve:

@@ -9,17 +9,29 @@ import errno
 import json
 import logging
 import sqlite3
+import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from gateway.errors import StoreUnavailable
-from gateway.spool import repair, tables
-from gateway.spool.database import connect, hash_at, is_damage, is_our_sql, trouble
+from gateway.spool import repair, seals, tables
+from gateway.spool.database import (
+    connect,
+    first_look,
+    hash_at,
+    is_damage,
+    is_marked_read_only,
+    is_our_sql,
+    is_wrong,
+    trouble,
+)
 from gateway.spool.draft import Draft, Work
 from gateway.spool.frame import Row
 from gateway.spool.health import Health, errno_of
-from gateway.spool.log import Spool
+from gateway.spool.log import BLOCK, CHECKED_AT_START, Gone, Spool
 from gateway.spool.repair import Repair
 from gateway.spool.reserve import RESERVE, Reserve
 from gateway.spool.segment import sync_folder
@@ -29,9 +41,11 @@ from gateway.units import Clock
 log = logging.getLogger(__name__)
 
 SPOOL = "spool"  # folder of the log beside the database; may be a link to another disk
+SUSPECT = "check-at-start"  # file beside it: the next start checks everything, however large
 SLICE = 512  # rows that follow in one transaction
+AHEAD_MAX = 4 * SLICE  # rows in memory that the tables do not have; more are read from the log
+LATER_MAX = 256  # works that can be lost, while the tables cannot follow
 CHECKPOINT_COMMITS = 64  # some 400 pages of SQLite's own log; it would wait for 1 000
-CHECKED_AT_START = 16 * 1024 * 1024  # bytes; a larger database is checked behind the selling
 
 
 class Copies:
@@ -39,19 +53,24 @@ class Copies:
 
     spool: Spool
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self._path, self._clock = path, clock
+    def __init__(self, path: Path, clock: Clock, block: int = BLOCK) -> None:
+        self._path, self._clock, self._block = path, clock, block
         self.health, self.reserve = Health(), Reserve(path.parent / RESERVE)
         self._db: sqlite3.Connection | None = None
         self._is_synced = True
         self.lanes: dict[str, LaneHead] = {}
-        self.behind: list[tuple[Row, bytes]] = []
-        """On disk in the log, not yet in the tables."""
+        self.followed = 0
+        """The newest row that the tables have."""
+        self._ahead: deque[tuple[Row, bytes]] = deque()
+        """The rows behind that one, without a hole, as far as they are kept in memory."""
         self.later: list[Work[None]] = []
         """To be done when the tables follow next."""
         self.later_done = 0
         self.repairs: list[Repair] = []
-        self._reported: list[Repair] = []
+        self._told = 0
+        """So many of them are in the journal."""
+        self._rebuilt_at = -1
+        """Where the tables ended when they were rebuilt last."""
         self.generation = 0
         """Of the database file: one more whenever it was replaced."""
         self.may_grow = True
@@ -64,25 +83,62 @@ class Copies:
             self.follow()
         self.spool.close()
         if self._db is not None:
-            self._db.close()
+            with suppress(sqlite3.Error):
+                self._db.close()
 
-    def add(self, rows: Sequence[Row], lanes: dict[str, LaneHead]) -> None:
+    @property
+    def is_behind(self) -> bool:
+        """The log has rows that the tables lack."""
+        return self.followed < self.spool.seq
+
+    # ---- the log ----
+
+    def add(self, rows: Sequence[Row], texts: Sequence[bytes], lanes: dict[str, LaneHead]) -> None:
         """Put rows into the log; the tables follow later. Raises: OSError."""
         if rows:
-            hashes = self.spool.append(rows)
-            self.behind += zip(rows, hashes, strict=True)
+            hashes = self.spool.append(rows, texts)
+            self._remember(zip(rows, hashes, strict=True))
         self.lanes = lanes
 
     def look_again(self) -> None:
         """After a failed write: what is really there counts. Raises: OSError."""
         known = self.spool.seq
-        self.spool.look_again()
-        if self.spool.seq > known:
-            self.behind += self.spool.rows(known)
-            try:
-                self.lanes = tables.lane_heads(self.up_to_date())
-            except StoreUnavailable as no:
-                raise OSError(5, no.detail) from no
+        try:
+            self.spool.look_again()
+        except Gone:
+            self._restore_log()
+        for row, row_hash in self.spool.rows(known) if self.spool.seq > known else ():
+            self._remember([(row, row_hash)])
+            self.lanes = tables.lanes_after(self.lanes, row)
+
+    def tell(self) -> None:
+        """Write into the journal what was mended since. What the disk refuses is told later."""
+        found = self.repairs[self._told :]
+        if not found or self.spool.is_stale:
+            return
+        moment = (self._clock.now_ms(), self._clock.monotonic_ms(), self._clock.boot_id, "")
+        draft = Draft(self.spool.seq + 1, dict(self.lanes), self.up_to_date)
+        for one in found:
+            body = json.dumps({"what": one.what, "aside": one.aside}, ensure_ascii=False)
+            draft.add("", "", moment, "incident", "", body)
+        with suppress(OSError):
+            self.add(draft.rows, draft.texts, draft.lanes)
+            self._told += len(found)
+
+    def _remember(self, rows: Iterable[tuple[Row, bytes]]) -> None:
+        for row, row_hash in rows:
+            is_next = row.seq == self.followed + len(self._ahead) + 1
+            if is_next and len(self._ahead) < AHEAD_MAX:
+                self._ahead.append((row, row_hash))
+
+    def _restore_log(self) -> None:
+        """It lost rows that it had: the tables, and what is kept in memory, still have them."""
+        try:
+            db = self.up_to_date()
+        except StoreUnavailable as no:
+            raise OSError(errno.EIO, no.detail) from no
+        self._open_log(db, self.followed)
+        self._extend_log(db)
 
     # ---- the tables ----
 
@@ -101,8 +157,8 @@ class Copies:
                 self.follow()
                 return
             self.health.tables_said(errno_of(broken))
-            if not is_damage(broken):
-                log.error("the tables cannot follow", extra={"reason": str(broken)})
+            log.error("the tables cannot follow", extra={"reason": str(broken)})
+            if not is_wrong(broken) or self._rebuilt_at == self.followed:
                 raise StoreUnavailable(f"磁盘不能写：{broken}") from broken
             self.heal(str(broken))
 
@@ -111,27 +167,46 @@ class Copies:
         return errno_of(broken) == errno.ENOSPC and self.may_grow and self.reserve.release()
 
     def _follow(self) -> None:
-        while self.behind or self.later:
+        while self.is_behind or self.later:
             db = self.handle()
             self.sync(db, is_synced=False)
+            piece, later = self._piece(), self.later
             db.execute("BEGIN IMMEDIATE")
-            piece = self.behind[:SLICE]
             for row, row_hash in piece:
                 tables.follow(db, row, row_hash)
-            later = self.later if len(piece) == len(self.behind) else []
+            last = piece[-1][0].seq if piece else self.followed
+            if last < self.spool.seq:
+                later = []
             for work in later:
                 work(db)
             db.execute("COMMIT")
-            del self.behind[: len(piece)]
+            self.followed = last
+            for _ in piece:
+                self._ahead.popleft()
             self.later_done += len(later)
             self.later = self.later[len(later) :]
             self.commits += 1
+
+    def _piece(self) -> list[tuple[Row, bytes]]:
+        """The next rows for the tables. Raises: OSError."""
+        if self.is_behind and not self._ahead:
+            self._ahead.extend(islice(self.spool.rows(self.followed), SLICE))
+            if not self._ahead:
+                raise OSError(errno.EIO, f"rows from {self.followed + 1} on cannot be read")
+        return list(islice(self._ahead, SLICE))
+
+    def put_off(self, works: Iterable[Work[None]]) -> None:
+        self.later += works
+        if (more := len(self.later) - LATER_MAX) > 0:
+            self.later_done += more
+            self.later = self.later[more:]
 
     def tidy(self) -> None:
         """Move SQLite's pages into the file after the answers were given, not before.
 
         SQLite would do it inside some later commit, and whoever waits for that one would pay.
         """
+        self.spool.keep_reserve()
         if self._db is None or self.commits < CHECKPOINT_COMMITS:
             return
         self.commits = 0
@@ -147,14 +222,26 @@ class Copies:
         """The connection, opened anew after a failure. Raises: sqlite3.Error, StoreUnavailable."""
         if self._db is None or self._is_limited == self.may_grow:
             self.abandon()
-            self._db = connect(self._path)
-            self._is_synced = True
-            self._is_limited = not self.may_grow
-            if self._is_limited:
-                pages = self._db.execute("PRAGMA page_count").fetchone()[0]
-                self._db.execute(f"PRAGMA max_page_count={pages}")
-            self.behind = list(self.spool.rows(tables.head(self._db)[0]))
+            db = connect(self._path)
+            if not self.may_grow:
+                pages = db.execute("PRAGMA page_count").fetchone()[0]
+                db.execute(f"PRAGMA max_page_count={pages}")
+            self._take(db)
+        assert self._db is not None
         return self._db
+
+    def _take(self, db: sqlite3.Connection) -> None:
+        """What a failed commit left or not: the tables themselves say how far they came."""
+        self.followed = tables.head(db)[0]
+        while self._ahead and self._ahead[0][0].seq <= self.followed:
+            self._ahead.popleft()
+        if self._ahead and self._ahead[0][0].seq != self.followed + 1:
+            self._ahead.clear()
+        self._db, self._is_synced, self._is_limited = db, True, not self.may_grow
+
+    def synced(self) -> None:
+        """A synced commit returned that wrote something: what followed before is on disk, too."""
+        self.spool.followed = self.followed
 
     def sync(self, db: sqlite3.Connection, *, is_synced: bool) -> None:
         """What follows from the log waits for no sync of its own; everything else does."""
@@ -175,35 +262,61 @@ class Copies:
 
     def open(self) -> None:
         """Make log and tables agree. Raises: sqlite3.Error, OSError, StoreUnavailable."""
-        data = self._path.parent
+        begun = time.monotonic()
         is_there = self._path.exists()
-        self.spool = Spool.open(data / SPOOL)
         said = self._look_at_tables() if is_there else ""
-        if self.spool.damaged:
-            self.repairs += repair.mend_log(self.spool, data, self._db)
-            self.spool.close()
-            self.spool = Spool.open(data / SPOOL)
+        known = tables.head(self._db)[0] if self._db and not said else 0
+        self._open_log(self._db, known)
         if said or (not is_there and self.spool.seq):
             self._rebuild(said or "数据库文件不见了")
         elif self._db is None:
-            self._db = connect(self._path)
+            self._take(connect(self._path))
         self._agree()
         self.follow()
         self.lanes = tables.lane_heads(self.handle())
-        self._report()
+        self.tell()
+        self.follow()
+        (self._path.parent / SUSPECT).unlink(missing_ok=True)
+        log.info("store open", extra={"took_s": round(time.monotonic() - begun, 3)})
+
+    def _open_log(self, db: sqlite3.Connection | None, known: int) -> None:
+        folder, suspect = self._path.parent / SPOOL, self._is_suspect
+        self.spool = Spool.open(folder, self._block, known=known, is_checked=suspect)
+        if self.spool.damaged:
+            self.repairs += repair.mend_log(self.spool, db)
+            self.spool.close()
+            self.spool = Spool.open(folder, self._block, is_checked=suspect)
+
+    @property
+    def _is_suspect(self) -> bool:
+        return (self._path.parent / SUSPECT).exists()
 
     def _look_at_tables(self) -> str:
         """Why the database cannot be used as it is; empty if it can."""
         try:
-            self._db = connect(self._path)
-            if self._path.stat().st_size <= CHECKED_AT_START:
-                return trouble(self._db)
-            tables.head(self._db)
+            if said := first_look(self._path):
+                return said
+            db = connect(self._path)
+            self._take(db)
+            if self._is_suspect or self._path.stat().st_size <= CHECKED_AT_START:
+                return trouble(db) or self._unseal(db)
         except sqlite3.Error as broken:
             self.abandon()
-            if not is_damage(broken) and not is_our_sql(broken):
+            is_ours = is_our_sql(broken) or is_marked_read_only(broken, self._path)
+            if not is_damage(broken) and not is_ours:
                 raise
             return str(broken)
+        return ""
+
+    def _unseal(self, db: sqlite3.Connection) -> str:
+        """Take out rows of the other tables that are not what they were. Always empty."""
+        if not (found := list(seals.broken(db))):
+            return ""
+        aside = repair.keep_aside(self._path.parent, "rows.json", seals.told(found))
+        seals.take_out(db, found)
+        names = "、".join(sorted({bad.table for bad in found}))
+        what = f"数据库里 {len(found)} 行（{names}）被改过，已取出，按没有处理"
+        self.repairs.append(Repair(what, aside))
         return ""
 
     def _agree(self) -> None:
@@ -211,12 +324,14 @@ class Copies:
         db = self.handle()
         seq, row_hash = tables.head(db)
         if seq > self.spool.seq:
-            common = hash_at(db, self.spool.seq)
-            if common == self.spool.hash:
+            if hash_at(db, self.spool.seq) == self.spool.hash:
                 self._extend_log(db)
                 return
-        elif seq == 0 or next(self.spool.rows(seq - 1))[1] == row_hash:
-            self.behind = list(self.spool.rows(seq))
+        elif seq == 0 or next(self.spool.rows(seq - 1), (None, b""))[1] == row_hash:
+            if seq < (least := self.spool.followed):
+                what = f"数据库停在第 {seq} 条，应至少到第 {least} 条：是旧的副本"
+                self.repairs.append(Repair(f"{what}，流水已补齐，请核对手持机和待传", ""))
+                self.spool.followed = seq
             return
         self._rebuild("数据库和流水日志不一致，以流水日志为准")
 
@@ -232,60 +347,57 @@ class Copies:
                 piece = []
         if piece:
             self.spool.append(piece)
-        what = f"流水日志缺第 {first} 条以后，已用数据库补到第 {self.spool.seq} 条"
-        self.repairs.append(Repair(what, ""))
-        self.behind = []
+        if self.spool.seq >= first:
+            what = f"流水日志缺第 {first} 条以后，已用数据库补到第 {self.spool.seq} 条"
+            self.repairs.append(Repair(what, ""))
 
     def heal(self, why: str) -> None:
-        """A read or a write says the file is damaged. Raises: StoreUnavailable."""
+        """A read or a write says the file is damaged. Raises: StoreUnavailable.
+
+        A large one is healed by the next start: the lane sells on the log meanwhile.
+        """
         try:
-            said = trouble(self._db) if self._db is not None else why
-            if not said:
-                return
-            self._rebuild(said)
-            self.follow()
-            self._report()
+            if self._path.exists() and self._path.stat().st_size > CHECKED_AT_START:
+                (self._path.parent / SUSPECT).touch()
+                raise StoreUnavailable(
+                    f"数据库坏了：{why}", "不影响收费。请在空闲时重启网关，自动修复"
+                )
+            self.abandon()
+            if said := self._look_at_tables() or (why if self.is_behind else ""):
+                self._rebuild(said)
+                self.follow()
         except (sqlite3.Error, OSError) as broken:
+            self.abandon()
             raise StoreUnavailable(f"数据库坏了，重建不成：{broken}") from broken
 
     def _rebuild(self, why: str) -> None:
         """A new database from the log; the old one is set aside, its other tables salvaged."""
         log.error("the database is rebuilt", extra={"reason": why, "rows": self.spool.seq})
+        self._rebuilt_at = self.followed
         self.abandon()
         data, path = self._path.parent, self._path
-        if path.exists():
-            aside = repair.set_aside(data, path, *(Path(f"{path}-{s}") for s in ("wal", "shm")))
-        else:
-            aside = repair.newest_aside(data, path.name)
         half = path.with_name(f"{path.name}.rebuilding")
         for left in (half, Path(f"{half}-wal"), Path(f"{half}-shm")):
             left.unlink(missing_ok=True)
+        earlier = repair.newest_aside(data, path.name)
+        source = path if path.exists() else data / earlier if earlier else None
         db = connect(half)
-        self.behind = []
-        count = _fill(db, self.spool.rows())
-        salvaged = repair.salvage(data / aside, db) if aside else 0
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        db.close()
+        try:
+            count = _fill(db, self.spool.rows())
+            salvaged = repair.salvage(source, db) if source else 0
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            db.close()
+        aside = earlier
+        if path.exists():
+            aside = repair.set_aside(data, path, *(Path(f"{path}-{s}") for s in ("wal", "shm")))
         half.rename(path)
         sync_folder(data)
         self.generation += 1
+        self._take(connect(path))
+        self.synced()
         what = f"数据库损坏（{why}），已由流水日志重建 {count} 条，另救回 {salvaged} 行"
         self.repairs.append(Repair(what, aside))
-
-    def _report(self) -> None:
-        """Each repair is a row of the journal. Told once: what is set aside names it."""
-        told = [r for r in self.repairs if r not in self._reported]
-        self._reported = [*self._reported, *told]
-        if not told:
-            return
-        moment = (self._clock.now_ms(), self._clock.monotonic_ms(), self._clock.boot_id, "")
-        draft = Draft(self.spool.seq + 1, dict(self.lanes), self.up_to_date)
-        for found in told:
-            body = json.dumps({"what": found.what, "aside": found.aside}, ensure_ascii=False)
-            draft.add("", "", moment, "incident", "", body)
-        with suppress(OSError):
-            hashes = self.spool.append(draft.rows)
-            self.behind += zip(draft.rows, hashes, strict=True)
 
 
 def _fill(db: sqlite3.Connection, rows: Iterable[tuple[Row, bytes]]) -> int:

@@ -1,11 +1,12 @@
 """What one work wants written down, before it is."""
 
-import json
 import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gateway.spool.frame import Row
+from pydantic_core import to_json
+
+from gateway.spool.frame import DATA_MAX, Row, text_of
 from gateway.spool.tables import LaneHead
 
 T = TypeVar("T")
@@ -17,6 +18,8 @@ class Draft:
 
     def __init__(self, first_seq: int, lanes: dict[str, LaneHead], db: Callable[[], Any]) -> None:
         self.rows: list[Row] = []
+        self.texts: list[bytes] = []
+        """Of each row, the bytes that are hashed."""
         self.lanes = lanes
         self._first_seq, self._db = first_seq, db
 
@@ -32,10 +35,15 @@ class Draft:
         line: str = "",
     ) -> int:
         """One more row; its seq. `moment`: (at_ms, mono_ms, boot_id, operator); the others as
-        in `Row`, `extra` as in spool/tables.py."""
+        in `Row`, `extra` as in spool/tables.py. Raises: ValueError, if it cannot be written."""
         seq = self._first_seq + len(self.rows)
-        told = json.dumps(extra, ensure_ascii=False, separators=(",", ":")) if extra else ""
-        self.rows.append(Row(seq, lane, passage_id, *moment, event, state, body, told, line))
+        told = to_json(extra).decode() if extra else ""
+        row = Row(seq, lane, passage_id, *moment, event, state, body, told, line)
+        text = text_of(row)
+        if len(text) > DATA_MAX:
+            raise ValueError(f"a row of {len(text)} bytes")
+        self.rows.append(row)
+        self.texts.append(text)
         return seq
 
     @property

@@ -4,9 +4,12 @@ What `append` returned from survives a power cut. After a failed write nothing i
 file is read again, and what is really there counts, also what was refused a moment ago.
 """
 
+import errno
 import logging
 import os
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +28,17 @@ RESERVE_BYTES = 16 * 1024 * 1024
 """Blank files kept ready: 1 000 passages of some 8 KB are finished after the disk is full."""
 
 
+CHECKED_AT_START = 16 * 1024 * 1024
+"""Bytes of the newest files that are walked at each start; the older ones behind the selling."""
+REFILL_S = 60.0  # between attempts to make the reserve whole again
+
+
 class Stale(OSError):
     """The last write failed and the file could not be looked at since."""
+
+
+class Gone(OSError):
+    """Rows that were on disk cannot be read any more."""
 
 
 class Damaged(NamedTuple):
@@ -43,11 +55,16 @@ class _File(NamedTuple):
 
 
 class Spool:
-    """`seq` and `hash`: the newest row on disk; 0 and GENESIS for none."""
+    """`seq` and `hash`: the newest row on disk; 0 and GENESIS for none.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    The order of the files is what their heads say; their names only tell them apart.
+    """
+
+    def __init__(self, folder: Path, block: int = BLOCK) -> None:
+        self.folder, self.block = folder, block
         self.seq, self.hash = 0, GENESIS
+        self.followed = 0
+        """The newest row that the tables have on disk for certain: each frame says so."""
         self.damaged: list[Damaged] = []
         self.torn_bytes = 0
         """Of a write that was under way when the power was cut; nobody was told it was done."""
@@ -57,39 +74,51 @@ class Spool:
         self._writing: Writing | None = None
         self._end = 0
         self._is_stale = False
+        self._refused: set[int] = set()
+        """Spare files that took no write in this life."""
         self._filling: threading.Thread | None = None
+        self._filled_at = -REFILL_S
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Look at the newest file and find the end. Raises: OSError.
+    def open(
+        cls, folder: Path, block: int = BLOCK, *, known: int = 0, is_checked: bool = False
+    ) -> Self:
+        """Look at the newest files and find the end. Raises: OSError.
 
+        `block`: of what is written from now on; in bytes. `known`: a row that the tables have.
+        `is_checked`: walk all files, not only the newest ones.
         `damaged` then says what must be repaired (repair.py) before anything is appended.
         """
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         if is_new:
             segment.sync_folder(folder.parent)
-        spool = cls(folder)
-        spool._find_end()
+        spool = cls(folder, block)
+        _adopt_mended(folder)
+        scan = spool._find_end(known)
+        spool.seq, spool.hash, spool._end = scan.seq, scan.hash, scan.end
+        spool.followed = min(scan.followed, scan.seq)
+        spool._look_back(sys.maxsize if is_checked else CHECKED_AT_START)
         if not spool.damaged:
             spool._make_room()
         return spool
 
-    def append(self, rows: Sequence[Row]) -> list[bytes]:
+    def append(self, rows: Sequence[Row], texts: Sequence[bytes] = ()) -> list[bytes]:
         """Write rows whose `seq` go on from `self.seq`, all or none; their hashes.
 
+        `texts`: of each row, what `text_of` says, if that is known already.
         Raises: OSError; nothing of it counts then, unless `look_again` finds it.
         """
         if self._is_stale:
-            raise Stale(5, "the last write failed")
+            raise Stale(errno.EIO, "the last write failed")
         if self.is_full:
-            raise OSError(28, "no block left")
+            raise OSError(errno.ENOSPC, "no block left")
+        assert rows[0].seq == self.seq + 1, "a row is never written over another"
         hashes, data, last = [], bytearray(), self.hash
-        for row in rows:
-            text = text_of(row)
+        for row, text in zip(rows, texts or map(text_of, rows), strict=True):
             last = chained(last, text)
             hashes.append(last)
-            data += pack(row.seq, self.seq, last, text, BLOCK)
+            data += pack(row.seq, self.seq, last, text, self.block, self.followed)
         self._is_stale = True  # until the disk has said yes
         self._put(bytes(data))
         self._is_stale = False
@@ -104,30 +133,37 @@ class Spool:
     def look_again(self) -> None:
         """After a failed write: read what is really there, and write it once more to be sure.
 
-        A place that takes no second write is left behind for the next file. Raises: OSError.
+        A place that takes no second write is left behind for the next file.
+        Raises: OSError; Gone, if the log lost what it had.
         """
         self._drop()
-        seq = self.seq
-        self._find_end()
-        if self.damaged or self.seq < seq:
-            raise OSError(5, "rows that were on disk are gone")
-        with suppress(OSError):
-            self._write_again(seq)
-            self._is_stale = False
-            return
-        self._go_on_elsewhere(seq)
+        scan = self._find_end(self.seq)
+        if self.damaged or scan.seq < self.seq:
+            raise Gone(errno.EIO, "rows that were on disk are gone")
+        self._end = scan.end
+        try:
+            self._write_again()
+        except OSError:
+            self._go_on_elsewhere()
+        else:
+            self.seq, self.hash = scan.seq, scan.hash
         self._is_stale = False
 
     def rows(self, after: int = 0) -> Iterator[tuple[Row, bytes]]:
-        """(row, hash) of all rows behind `after`, oldest first, damaged files skipped."""
-        for number, file in enumerate(self._files):
-            following = self._files[number + 1] if number + 1 < len(self._files) else None
-            below = following.head.first_seq if following else self.seq + 1
+        """(row, hash) of all rows behind `after`, oldest first, what cannot be read left out."""
+        for file, below in self._ranges():
             if below <= after + 1:
                 continue
             for frame in self._frames(file, below):
                 if frame.seq > after:
                     yield frame.row, frame.hash
+
+    def walk(self) -> Iterator[tuple[int, Head, Scan, int | None]]:
+        """Each file in use, read whole: (number, head, what is there, the next one's first row)."""
+        for file, below in self._ranges():
+            raw = segment.path_of(self.folder, file.number).read_bytes()
+            limit = below if file is not self._files[-1] else None
+            yield file.number, file.head, segment.scan(memoryview(raw), file.head, limit), limit
 
     @property
     def spare_bytes(self) -> int:
@@ -136,9 +172,15 @@ class Spool:
         current = self._writing.size - self._end if self._writing else 0
         return spare + current
 
+    def keep_reserve(self) -> None:
+        """Now and then: what a full disk refused may be had by now."""
+        if time.monotonic() - self._filled_at >= REFILL_S:
+            self.replenish()
+
     def replenish(self) -> None:
         """Make blank files in the background until the reserve is whole."""
         if self._filling is None or not self._filling.is_alive():
+            self._filled_at = time.monotonic()
             self._filling = threading.Thread(target=self._fill, name="spool-reserve", daemon=True)
             self._filling.start()
 
@@ -149,7 +191,7 @@ class Spool:
 
     # ---- inside ----
 
-    def _find_end(self) -> None:
+    def _find_end(self, known: int) -> Scan:
         self.damaged, self._files = [], []
         strange = []
         for number in segment.numbers(self.folder):
@@ -160,18 +202,28 @@ class Spool:
                 self._files.append(_File(number, head))
             elif not segment.is_blank(raw) or not segment.is_blank(path.read_bytes()):
                 strange.append(number)
-        scan = self._scan_newest()
+        self._files.sort(key=lambda file: (file.head.first_seq, file.number))
+        self._miss()
+        scan = self._scan_newest(known)
         for number in strange:
-            self._judge(number, scan.seq)
-        self.seq, self.hash, self._end = scan.seq, scan.hash, scan.end
+            self._judge(number, scan.seq, known)
+        return scan
 
-    def _scan_newest(self) -> Scan:
+    def _miss(self) -> None:
+        """Files are numbered without holes: one below the newest in use that is not there was."""
+        there = set(segment.numbers(self.folder))
+        for number in range(1, self._newest_number()):
+            if number not in there:
+                path = segment.path_of(self.folder, number)
+                self.damaged.append(Damaged(number, path, "文件不见了"))
+
+    def _scan_newest(self, known: int) -> Scan:
         if not self._files:
             return Scan(0, GENESIS, 0, "whole")
         newest = self._files[-1]
         path = segment.path_of(self.folder, newest.number)
         raw = path.read_bytes()
-        scan = segment.scan(memoryview(raw), newest.head)
+        scan = segment.scan(memoryview(raw), newest.head, known=known)
         if scan.verdict == "damaged":
             what = f"第 {scan.seq + 1} 条起读不出"
             self.damaged.append(Damaged(newest.number, path, what))
@@ -179,15 +231,34 @@ class Spool:
             self._wipe(path, scan.end, len(raw.rstrip(b"\0")))
         return scan
 
-    def _judge(self, number: int, newest_seq: int) -> None:
+    def _look_back(self, left: int) -> None:
+        """Walk the files before the newest, as many as fit into `left` bytes."""
+        for file, below in reversed(self._ranges()[:-1]):
+            path = segment.path_of(self.folder, file.number)
+            left -= path.stat().st_size
+            if left < 0:
+                return
+            if any(bad.number == file.number for bad in self.damaged):
+                continue
+            scan = segment.scan(memoryview(path.read_bytes()), file.head, below)
+            if scan.verdict == "damaged":
+                what = f"第 {scan.seq + 1} 条起读不出"
+                self.damaged.append(Damaged(file.number, path, what))
+
+    def _ranges(self) -> list[tuple[_File, int]]:
+        """Each file with the row that it ends before."""
+        ends = [file.head.first_seq for file in self._files[1:]] + [self.seq + 1]
+        return list(zip(self._files, ends, strict=True)) if self._files else []
+
+    def _judge(self, number: int, newest_seq: int, known: int) -> None:
         """A file without a head: one that was just being put to use, or one that lost it."""
         path = segment.path_of(self.folder, number)
-        raw = memoryview(path.read_bytes())
-        is_used = any(frame.durable > newest_seq for frame in segment.strays(raw, BLOCK_MIN))
-        if is_used or any(number < file.number for file in self._files):
+        raw = path.read_bytes()
+        proofs = (frame.durable for frame in segment.strays(memoryview(raw), BLOCK_MIN))
+        if number < self._newest_number() or max(known, *proofs, 0) > newest_seq:
             self.damaged.append(Damaged(number, path, "文件头读不出"))
         else:
-            self._wipe(path, 0, len(bytes(raw).rstrip(b"\0")))
+            self._wipe(path, 0, len(raw.rstrip(b"\0")))
 
     def _wipe(self, path: Path, start: int, end: int) -> None:
         """Bytes that nobody was told of: blank them, so that they are never wondered at again."""
@@ -212,54 +283,70 @@ class Spool:
         self._begin_next(data)
 
     def _reopened(self) -> Writing | None:
-        if not self._files or not self._end or self._files[-1].head.block != BLOCK:
+        if not self._files or not self._end or self._files[-1].head.block != self.block:
             return None
         return Writing(segment.path_of(self.folder, self._files[-1].number))
 
     def _begin_next(self, data: bytes) -> None:
         """Head and first rows in one write: either the file is in use, or it is still blank."""
-        if not self._spares() and self._filling:
-            self._filling.join()
-        number = next(iter(self._spares()), None)
-        if number is None:
-            number = self._next_number()
-            segment.create(self.folder, number, max(SEGMENT_BYTES, HEAD_SIZE + len(data)))
-        head = Head(BLOCK, self.seq + 1, self.hash)
+        number = self._next_spare(HEAD_SIZE + len(data))
+        head = Head(self.block, self.seq + 1, self.hash)
         self._drop()
-        writing = Writing(segment.path_of(self.folder, number))
-        writing.put(segment.pack_head(head) + data, 0)
+        try:
+            writing = Writing(segment.path_of(self.folder, number))
+            writing.put(segment.pack_head(head) + data, 0)
+        except OSError:
+            self._refused.add(number)
+            raise
         self._writing, self._end = writing, HEAD_SIZE + len(data)
         self._files.append(_File(number, head))
         self.replenish()
 
-    def _write_again(self, seq: int) -> None:
-        """What a failed write left beyond `seq` is written once more, or the end as it is."""
+    def _next_spare(self, size: int) -> int:
+        """A blank file that has room; one that took no write in this life is tried last."""
+        if not self._spares() and self._filling:
+            self._filling.join()
+        if not set(self._spares()) - self._refused:
+            self._refused.clear()
+        for number in self._spares():
+            path = segment.path_of(self.folder, number)
+            if number not in self._refused and path.stat().st_size >= size:
+                return number
+        number = self._next_number()
+        segment.create(self.folder, number, max(SEGMENT_BYTES, size))
+        return number
+
+    def _write_again(self) -> None:
+        """What a failed write left behind our newest row is written once more; if it left
+        nothing, a blank block is. No block with a row that somebody was told of is touched."""
         if not self._files:
             return
         newest = self._files[-1]
         path = segment.path_of(self.folder, newest.number)
         raw = path.read_bytes()
-        start = HEAD_SIZE
+        start = 0 if newest.head.first_seq > self.seq else self._end
         for at, frame in segment.frames(memoryview(raw), newest.head):
-            start = at if frame.seq <= seq else start
+            if frame.seq == self.seq + 1 and start:
+                start = at
+        left = raw[start : self._end] or bytes(min(HEAD_SIZE, len(raw) - start))
         self._writing = Writing(path)
-        self._writing.put(raw[: self._end], 0) if start == HEAD_SIZE else self._writing.put(
-            raw[start : self._end], start
-        )
+        if left:
+            self._writing.put(left, start)
 
-    def _go_on_elsewhere(self, seq: int) -> None:
-        """The newest file takes no more: what it has beyond `seq` was never answered for."""
+    def _go_on_elsewhere(self) -> None:
+        """The newest file takes no more: what it has behind our newest row was never answered
+        for, and the next file begins before it."""
         log.error("a log file takes no more writes", extra={"rows": self.seq})
-        newest = self._files[-1]
-        last = newest.head.previous
-        for frame in self._frames(newest, seq + 1):
-            last = frame.hash
         self._drop()
-        self.seq, self.hash, self._end = seq, last, 0
+        self._end = 0
 
     def _spares(self) -> list[int]:
-        newest = self._files[-1].number if self._files else 0
-        return [n for n in segment.numbers(self.folder) if n > newest]
+        used = {file.number for file in self._files} | {bad.number for bad in self.damaged}
+        newest = self._newest_number()
+        return [n for n in segment.numbers(self.folder) if n > newest and n not in used]
+
+    def _newest_number(self) -> int:
+        return max((file.number for file in self._files), default=0)
 
     def _next_number(self) -> int:
         return max(segment.numbers(self.folder), default=0) + 1
@@ -281,3 +368,14 @@ class Spool:
         if self._writing:
             self._writing.close()
         self._writing = None
+
+
+def _adopt_mended(folder: Path) -> None:
+    """A power cut between setting a damaged file aside and putting the mended one in its place."""
+    for half in folder.glob("*.mended"):
+        place = half.with_suffix(".seg")
+        if place.exists():
+            half.unlink()  # it was not yet whole, and the damaged one is still there
+        else:
+            half.rename(place)
+            segment.sync_folder(folder)

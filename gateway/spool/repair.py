@@ -11,38 +11,48 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.spool import segment, tables
+from gateway.spool import seals, segment, tables
 from gateway.spool.frame import GENESIS, Row, chained, pack, text_of
-from gateway.spool.log import BLOCK, BLOCK_MIN, Spool
-from gateway.spool.segment import HEAD_SIZE, Head
+from gateway.spool.log import BLOCK_MIN, Damaged, Spool
+from gateway.spool.segment import Head
 
 log = logging.getLogger(__name__)
 
 QUARANTINE = "quarantine"
-MONEY = frozenset({"journal", "passage", "record", "command", "shift"})
-"""Tables that follow from the log; all others are salvaged row by row."""
 ROWS_A_COMMIT = 2_000
 
 
 class Repair(NamedTuple):
-    """What was found and done. `aside`: where the damaged file is now, below the data folder."""
+    """What was found and done. `aside`: where the damaged file is now, below the data folder;
+    empty if nothing had to be moved."""
 
     what: str
     aside: str
 
 
-def set_aside(data: Path, *files: Path) -> str:
-    """Move files to the quarantine, together, under the next number; the name of the first."""
-    folder = data / QUARANTINE
+def set_aside(home: Path, *files: Path) -> str:
+    """Move files to the quarantine in `home`, their own folder, together, under the next number;
+    the first one's name below `home`."""
+    folder = home / QUARANTINE
     folder.mkdir(exist_ok=True)
     number = 1 + max((int(p.name[:4]) for p in folder.glob("[0-9][0-9][0-9][0-9]-*")), default=0)
     moved = [folder / f"{number:04d}-{file.name}" for file in files]
     for file, target in zip(files, moved, strict=True):
         if file.exists():
             file.replace(target)
-    for touched in {folder, data, *(file.parent for file in files)}:
-        segment.sync_folder(touched)
-    return str(moved[0].relative_to(data))
+    segment.sync_folder(folder)
+    segment.sync_folder(home)
+    return str(moved[0].relative_to(home))
+
+
+def keep_aside(home: Path, name: str, text: str) -> str:
+    """Write into the quarantine what is taken out of a file that stays; its name below `home`."""
+    half = home / name
+    with half.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return set_aside(home, half)
 
 
 def newest_aside(data: Path, name: str) -> str:
@@ -54,78 +64,91 @@ def newest_aside(data: Path, name: str) -> str:
 # ---- the log from the database ---------------------------------------------------------------
 
 
-def mend_log(spool: Spool, data: Path, db: sqlite3.Connection | None) -> list[Repair]:
-    """Write each damaged file of the log anew, from its own good rows and the database's."""
+class _Place(NamedTuple):
+    """Which rows a damaged file had: from `first`, standing on `previous`, to before `below`."""
+
+    first: int
+    previous: bytes
+    below: int | None
+
+
+Known = dict[int, tuple[Row, bytes]]
+
+
+def mend_log(spool: Spool, db: sqlite3.Connection | None) -> list[Repair]:
+    """Write each damaged file of the log anew, from its own good rows and the database's.
+
+    A place that neither copy can fill stays as it is, and is told once. Raises: OSError.
+    """
     repairs = []
     for bad in spool.damaged:
-        first, previous = _beginning(spool, bad.number)
-        below = _following(spool, bad.number)
-        known = {**_strays(bad.path), **_told(db, first, below)}
-        rows = list(_chain(known, first, previous, below))
-        end = rows[-1].seq if rows else first - 1
-        half = bad.path.with_suffix(".mended")
-        _write(half, Head(BLOCK, first, previous), rows)
-        aside = set_aside(data, bad.path)
-        half.rename(bad.path)
-        segment.sync_folder(spool.folder)
-        what = f"流水日志 {bad.path.name} 损坏（{bad.what}），已用数据库重建到第 {end} 条"
-        if below is not None and end < below - 1:
-            what += f"；第 {end + 1} 到 {below - 1} 条两份都没有"
-        repairs.append(Repair(what, aside))
-        log.error("log file rebuilt", extra={"file": bad.path.name, "rows": len(rows)})
+        mended = _mend(spool, bad, db)
+        if mended:
+            repairs.append(mended)
+            log.error("log file mended", extra={"file": bad.path.name, "what": mended.what})
     return repairs
 
 
-def _beginning(spool: Spool, number: int) -> tuple[int, bytes]:
-    """The first row of that file and the hash it stands on."""
-    path = segment.path_of(spool.folder, number)
-    with path.open("rb") as file:
-        head = segment.read_head(file.read(HEAD_SIZE))
-    if head:
-        return head.first_seq, head.previous
-    last = (0, GENESIS)
-    for row, row_hash in spool.rows():
-        last = max(last, (row.seq, row_hash)) if _number_of(spool, row.seq) < number else last
-    return last[0] + 1, last[1]
+def _mend(spool: Spool, bad: Damaged, db: sqlite3.Connection | None) -> Repair | None:
+    place = _place(spool, bad.number)
+    known = {**_strays(bad.path), **_told(db, place)}
+    rows = list(_chain(known, place))
+    content = _content(Head(spool.block, place.first, place.previous), rows)
+    if bad.path.exists() and bad.path.read_bytes() == content:
+        return None
+    aside = _replace(spool, bad, content)
+    end = rows[-1].seq if rows else place.first - 1
+    what = f"流水日志 {bad.path.name} 损坏（{bad.what}），已重建到第 {end} 条"
+    last = max(known, default=end) if place.below is None else place.below - 1
+    if end < last:
+        what += f"；第 {end + 1} 到 {last} 条接不上，请保留隔离的文件"
+    return Repair(what, aside)
 
 
-def _number_of(spool: Spool, seq: int) -> int:
-    return max((f.number for f in spool._files if f.head.first_seq <= seq), default=0)  # noqa: SLF001
+def _place(spool: Spool, number: int) -> _Place:
+    """By its own head; without one, the gap that the other files leave, or their end."""
+    damaged = {bad.number for bad in spool.damaged}
+    seq, last = 0, GENESIS
+    for other, head, scan, below in spool.walk():
+        if other == number:
+            return _Place(head.first_seq, head.previous, below)
+        if head.first_seq > seq + 1:
+            return _Place(seq + 1, last, head.first_seq)
+        seq, last = scan.seq, scan.hash
+        if other in damaged and below is not None:  # it will be whole up to there
+            seq, last = below - 1, _standing(spool, below)
+    return _Place(seq + 1, last, None)
 
 
-def _following(spool: Spool, number: int) -> int | None:
-    later = [f.head.first_seq for f in spool._files if f.number > number]  # noqa: SLF001
-    return min(later, default=None)
+def _standing(spool: Spool, below: int) -> bytes:
+    """The hash that the file beginning with that row stands on."""
+    return next((h.previous for _, h, _, _ in spool.walk() if h.first_seq == below), GENESIS)
 
 
-def _strays(path: Path) -> dict[int, tuple[Row, bytes]]:
-    raw = memoryview(path.read_bytes())
-    found: dict[int, tuple[Row, bytes]] = {}
-    for frame in segment.strays(raw, BLOCK_MIN):
-        found.setdefault(frame.seq, (frame.row, frame.hash))
+def _strays(path: Path) -> Known:
+    found: Known = {}
+    if path.exists():
+        for frame in segment.strays(memoryview(path.read_bytes()), BLOCK_MIN):
+            found.setdefault(frame.seq, (frame.row, frame.hash))
     return found
 
 
-def _told(
-    db: sqlite3.Connection | None, first: int, below: int | None
-) -> dict[int, tuple[Row, bytes]]:
-    found: dict[int, tuple[Row, bytes]] = {}
+def _told(db: sqlite3.Connection | None, place: _Place) -> Known:
+    found: Known = {}
     if db is None:
         return found
     with suppress(sqlite3.Error):
-        for told in tables.rows(db, first - 1):
-            if below is not None and told.row.seq >= below:
+        for told in tables.rows(db, place.first - 1):
+            if place.below is not None and told.row.seq >= place.below:
                 break
             found[told.row.seq] = (told.row, told.hash)
     return found
 
 
-def _chain(
-    known: dict[int, tuple[Row, bytes]], first: int, previous: bytes, below: int | None
-) -> Iterator[Row]:
-    """Of what is known, the unbroken run from `first`."""
-    seq = first
-    while seq in known and (below is None or seq < below):
+def _chain(known: Known, place: _Place) -> Iterator[Row]:
+    """Of what is known, the unbroken run from the first."""
+    seq, previous = place.first, place.previous
+    while seq in known and (place.below is None or seq < place.below):
         row, row_hash = known[seq]
         if chained(previous, text_of(row)) != row_hash:
             return
@@ -133,7 +156,7 @@ def _chain(
         seq, previous = seq + 1, row_hash
 
 
-def _write(path: Path, head: Head, rows: Iterable[Row]) -> None:
+def _content(head: Head, rows: Iterable[Row]) -> bytes:
     from gateway.spool.log import SEGMENT_BYTES
 
     data, last = bytearray(segment.pack_head(head)), head.previous
@@ -142,38 +165,59 @@ def _write(path: Path, head: Head, rows: Iterable[Row]) -> None:
         last = chained(last, text)
         # Each row was on disk when this was written.
         data += pack(row.seq, row.seq - 1, last, text, head.block)
-    with path.open("wb") as file:
-        file.write(bytes(data).ljust(SEGMENT_BYTES, b"\0"))
+    return bytes(data).ljust(SEGMENT_BYTES, b"\0")
+
+
+def _replace(spool: Spool, bad: Damaged, content: bytes) -> str:
+    """Put a file with that content in its place; where the old one is now."""
+    half = bad.path.with_suffix(".mended")
+    with half.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    was_there = bad.path.exists()
+    aside = set_aside(spool.folder, bad.path) if was_there else ""
+    half.rename(bad.path)
+    segment.sync_folder(spool.folder)
+    return str(Path(spool.folder.name) / aside) if aside else ""
 
 
 # ---- the database from the log ---------------------------------------------------------------
 
 
 def salvage(old: Path, db: sqlite3.Connection) -> int:
-    """Copy what can still be read of the tables that do not follow from the log; rows copied."""
+    """Copy what can still be read of the tables that do not follow from the log; rows copied.
+
+    Only rows that are what they were when they were written: a wrong mark is worse than none.
+    """
     copied = 0
     try:
         with closing(sqlite3.connect(f"{old.absolute().as_uri()}?mode=ro", uri=True)) as source:
-            for table in _tables(db):
-                with suppress(sqlite3.Error):
-                    copied += _copy(source, db, table)
+            known = seals.of(source)
+            for table in seals.tables(db):
+                for order in ("ASC", "DESC"):  # past a page that cannot be read, from both sides
+                    with suppress(sqlite3.Error):
+                        copied += _copy(source, db, table, known, order)
+                        break
     except sqlite3.Error as broken:
         log.error("nothing could be salvaged", extra={"reason": str(broken)})
     return copied
 
 
-def _tables(db: sqlite3.Connection) -> list[str]:
-    names = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    return [name for (name,) in names if name not in MONEY and not name.startswith("sqlite_")]
-
-
-def _copy(source: sqlite3.Connection, db: sqlite3.Connection, table: str) -> int:
+def _copy(
+    source: sqlite3.Connection,
+    db: sqlite3.Connection,
+    table: seals.Table,
+    known: dict[tuple[str, str], int],
+    order: str,
+) -> int:
     copied = 0
-    for values in source.execute(f"SELECT * FROM {table}"):  # noqa: S608
-        marks = ",".join("?" * len(values))
+    keys = ", ".join(f"{name} {order}" for name in table.keys)
+    names, marks = ", ".join(table.names), ", ".join("?" * len(table.names))
+    for values in source.execute(f"SELECT {names} FROM {table.name} ORDER BY {keys}"):  # noqa: S608
+        if known.get((table.name, table.key_of(values))) != seals.checksum(*values):
+            continue
         with suppress(sqlite3.Error):
-            db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", values)  # noqa: S608
-            copied += 1
+            sql = f"INSERT OR IGNORE INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608
+            copied += db.execute(sql, values).rowcount
     return copied

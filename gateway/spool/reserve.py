@@ -22,7 +22,7 @@ class Reserve:
     """`held_bytes` of `size` are really allocated. Used by two threads, one at a time."""
 
     def __init__(self, path: Path, size: int = SIZE, step: int = STEP) -> None:
-        self._path, self.size, self._step = path, size, min(step, size)
+        self._path, self.size, self.step = path, size, min(step, size)
         self._turn = threading.Lock()
         self.held_bytes = 0
         with suppress(OSError):
@@ -35,7 +35,7 @@ class Reserve:
     def release(self) -> bool:
         """Give one piece back to the file system; False if there is none left."""
         with self._turn:
-            left = max(0, self.held_bytes - self._step)
+            left = max(0, self.held_bytes - self.step)
             if not self.held_bytes:
                 return False
             try:
@@ -52,7 +52,7 @@ class Reserve:
         with self._turn:
             if self.is_whole:
                 return
-            wanted = min(self.size, self.held_bytes + self._step)
+            wanted = min(self.size, self.held_bytes + self.step)
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 os.posix_fallocate(fd, 0, wanted)

@@ -4,6 +4,7 @@ Written past the page cache where the file system allows it: a commit is one wri
 blocks, and no block that holds an older row is ever written again.
 """
 
+import errno
 import mmap
 import os
 import re
@@ -40,6 +41,8 @@ class Scan(NamedTuple):
     end: int
     verdict: str
     """whole | torn: a write that was never answered for | damaged: rows that were are gone."""
+    followed: int = 0
+    """As the newest frame says: what the tables had on disk by then."""
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -84,17 +87,18 @@ def frames(raw: memoryview, head: Head, below: int | None = None) -> Iterator[tu
         at, seq, previous = at + frame.size, seq + 1, frame.hash
 
 
-def scan(raw: memoryview, head: Head, below: int | None = None) -> Scan:
+def scan(raw: memoryview, head: Head, below: int | None = None, known: int = 0) -> Scan:
     """Walk the file; tell what was cut off by a power cut from what was lost since.
 
-    `below`: the next file's first row, which proves that all before it were on disk.
+    `below`: the next file's first row, which proves that all before it were on disk. `known`: a
+    row that others have from here, which proves as much.
     """
-    seq, last, end = head.first_seq - 1, head.previous, HEAD_SIZE
+    seq, last, end, followed = head.first_seq - 1, head.previous, HEAD_SIZE, 0
     for at, frame in frames(raw, head, below):
-        seq, last, end = frame.seq, frame.hash, at + frame.size
+        seq, last, end, followed = frame.seq, frame.hash, at + frame.size, frame.followed
     if below is not None:
-        return Scan(seq, last, end, "whole" if seq == below - 1 else "damaged")
-    return Scan(seq, last, end, _verdict(raw, head.block, end, seq))
+        return Scan(seq, last, end, "whole" if seq == below - 1 else "damaged", followed)
+    return Scan(seq, last, end, _verdict(raw, head.block, end, seq, known), followed)
 
 
 def strays(raw: memoryview, block: int, start: int = HEAD_SIZE) -> Iterator[Frame]:
@@ -107,11 +111,12 @@ def strays(raw: memoryview, block: int, start: int = HEAD_SIZE) -> Iterator[Fram
         at += frame.size if frame else block
 
 
-def _verdict(raw: memoryview, block: int, end: int, seq: int) -> str:
+def _verdict(raw: memoryview, block: int, end: int, seq: int, known: int) -> str:
     if is_blank(raw[end:]):
         return "whole"
-    is_lost = any(frame.durable > seq for frame in strays(raw, block, end))
-    return "damaged" if is_lost else "torn"
+    if known > seq or any(frame.durable > seq for frame in strays(raw, block, end)):
+        return "damaged"
+    return "torn"
 
 
 class Writing:
@@ -119,7 +124,7 @@ class Writing:
 
     def __init__(self, path: Path) -> None:
         self._buffer = mmap.mmap(-1, _BUFFER)  # page-aligned, as writing past the cache demands
-        self._fd = _open(path)
+        self._path, self._fd = path, _open(path)
         self.size = os.fstat(self._fd).st_size
 
     def put(self, data: bytes, at: int) -> None:
@@ -127,9 +132,21 @@ class Writing:
         for start in range(0, len(data), _BUFFER):
             piece = data[start : start + _BUFFER]
             self._buffer[: len(piece)] = piece
-            done = os.pwrite(self._fd, memoryview(self._buffer)[: len(piece)], at + start)
+            done = self._write(memoryview(self._buffer)[: len(piece)], at + start)
             if done != len(piece):
-                raise OSError(28, f"only {done} of {len(piece)} bytes were taken")
+                raise OSError(errno.ENOSPC, f"only {done} of {len(piece)} bytes were taken")
+
+    def _write(self, piece: memoryview, at: int) -> int:
+        try:
+            return os.pwrite(self._fd, piece, at)
+        except OSError as no:
+            if no.errno != errno.EINVAL:
+                raise
+        # Larger sectors than our blocks, or a file of an odd length: not past the cache then.
+        plain = os.open(self._path, _SYNCED)
+        os.close(self._fd)
+        self._fd = plain
+        return os.pwrite(self._fd, piece, at)
 
     def close(self) -> None:
         with suppress(OSError):
@@ -142,26 +159,41 @@ class Writing:
         self.close()
 
 
+_SYNCED = os.O_RDWR | os.O_DSYNC
+
+
 def _open(path: Path) -> int:
     """Each write waits for the disk. Past the cache if the file system can (tmpfs cannot)."""
     try:
-        return os.open(path, os.O_RDWR | os.O_DSYNC | os.O_DIRECT)
-    except OSError:
-        return os.open(path, os.O_RDWR | os.O_DSYNC)
+        return os.open(path, _SYNCED | os.O_DIRECT)
+    except OSError as no:
+        if no.errno != errno.EINVAL:
+            raise
+        return os.open(path, _SYNCED)
 
 
 def create(folder: Path, number: int, size: int) -> None:
     """Make a spare file: real blocks of zeros, its name durable. Raises: OSError."""
     half = folder / f"{number:06d}.new"
-    fd = os.open(half, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o640)
+    try:
+        _blank(half, size)
+    except OSError:
+        half.unlink(missing_ok=True)  # a full disk needs its space back
+        raise
+    half.rename(path_of(folder, number))
+    sync_folder(folder)
+
+
+def _blank(path: Path, size: int) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o640)
     try:
         for start in range(0, size, _FILL):
-            os.write(fd, bytes(min(_FILL, size - start)))
+            piece = bytes(min(_FILL, size - start))
+            if os.write(fd, piece) != len(piece):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(fd)
     finally:
         os.close(fd)
-    half.rename(path_of(folder, number))
-    sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -23,6 +23,8 @@ from gateway.spool.frame import GENESIS, Row, chained, text_of
 
 COLUMNS = "seq, lane, passage_id, at_ms, mono_ms, boot_id, operator, event, state, body, extra"
 INSERT = f"INSERT INTO journal ({COLUMNS}, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+MONEY = frozenset({"journal", "passage", "record", "command", "shift"})
+"""The tables that follow from the log; all others have seals (seals.py)."""
 SHIFT_OPENED, SHIFT_CLOSED = "shift_opened", "shift_closed"
 
 
@@ -37,6 +39,11 @@ class LaneHead(NamedTuple):
 def follow(db: sqlite3.Connection, row: Row, row_hash: bytes) -> None:
     """Bring the tables up to this row. Inside the caller's transaction."""
     db.execute(INSERT, (*row[:11], row_hash))
+    derive(db, row)
+
+
+def derive(db: sqlite3.Connection, row: Row) -> None:
+    """The same without the journal itself."""
     if not row.extra:
         return
     extra = json.loads(row.extra)
@@ -57,6 +64,15 @@ def record_chain(previous: str, line: str) -> str:
 
 def lane_heads(db: sqlite3.Connection) -> dict[str, LaneHead]:
     return {lane: LaneHead(*rest) for lane, *rest in db.execute(_LANE_HEADS)}
+
+
+def lanes_after(lanes: dict[str, LaneHead], row: Row) -> dict[str, LaneHead]:
+    """Where the records end when this row is counted in, too."""
+    if not row.line:
+        return lanes
+    record, (record_id, _) = json.loads(row.line), json.loads(row.extra)["record"]
+    head = LaneHead(record["seq"], record_chain(record["prevChain"], row.line), record_id)
+    return {**lanes, row.lane: head}
 
 
 def head(db: sqlite3.Connection) -> tuple[int, bytes]:

@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 
 from gateway.errors import StoreUnavailable
 from gateway.spool.copies import Copies
-from gateway.spool.database import is_disk_trouble
+from gateway.spool.database import is_damage, is_disk_trouble
 from gateway.spool.draft import Draft, Work
 from gateway.spool.frame import Row
 from gateway.spool.health import errno_of
+from gateway.spool.log import BLOCK
 from gateway.units import Clock
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _Result = tuple[Any, BaseException | None]
 
 GROUP_MAX = 64  # works that share one sync
 LAG_S = 0.5  # the tables wait so long for more steps before they follow
+RETRY_S = 5.0  # and so long before they try again what the disk refused
 LOG, LOOK, WRITE, LATER = "log", "look", "write", "later"
 SETTLE, HEAL = "settle", "heal"
 
@@ -46,8 +48,8 @@ class Job(NamedTuple):
 class Writer:
     """Owns both copies. The methods under "in the thread" run there and nowhere else."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self.copies = Copies(path, clock)
+    def __init__(self, path: Path, clock: Clock, block: int = BLOCK) -> None:
+        self.copies = Copies(path, clock, block)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._opened: asyncio.Future[None]
@@ -79,7 +81,7 @@ class Writer:
     @property
     def is_behind(self) -> bool:
         """The tables do not show all that was promised; `follow` brings them there."""
-        return bool(self.copies.behind) or self._posted != self.copies.later_done
+        return self.copies.is_behind or self._posted != self.copies.later_done
 
     async def stop(self) -> None:
         self._jobs.put(None)
@@ -108,13 +110,16 @@ class Writer:
 
     def _next_group(self) -> list[Job | None]:
         """Whatever waits, at least one; ends with None when this is the end."""
-        try:
-            group = [self._jobs.get(timeout=LAG_S if self.is_behind else None)]
-        except queue.Empty:
-            with suppress(StoreUnavailable):
-                self.copies.follow()
-            self.copies.tidy()
-            group = [self._jobs.get()]
+        group, pause_s = list[Job | None](), LAG_S
+        while not group:
+            try:
+                group = [self._jobs.get(timeout=pause_s if self.is_behind else None)]
+            except queue.Empty:
+                with suppress(StoreUnavailable):
+                    self.copies.follow()
+                self.copies.tell()
+                self.copies.tidy()
+                pause_s = RETRY_S
         with suppress(queue.Empty):
             while group[-1] is not None and len(group) < GROUP_MAX:
                 group.append(self._jobs.get_nowait())
@@ -129,7 +134,7 @@ class Writer:
             elif kind == WRITE:
                 self._write(list(alike))
             elif kind == LATER:
-                self.copies.later += [job.work for job in alike]
+                self.copies.put_off(job.work for job in alike)
             else:
                 for job in alike:
                     self._single(job)
@@ -137,10 +142,11 @@ class Writer:
         self.copies.tidy()
 
     def _single(self, job: Job) -> None:
-        if job.kind == LOOK:
-            self._log([job])
-            return
         try:
+            if job.kind == LOOK:
+                self.copies.follow()  # first: what it mends has a row of its own
+                self._log([job])
+                return
             if job.kind == HEAL:
                 self.copies.heal(job.work)
             self.copies.follow()
@@ -153,21 +159,21 @@ class Writer:
 
     def _log(self, group: list[Job]) -> None:
         begun = time.perf_counter()
-        rows, lanes = list[Row](), dict(self.copies.lanes)
-        results: list[_Result] = []
+        rows, texts, results = list[Row](), list[bytes](), list[_Result]()
         try:
             if self.copies.spool.is_stale:
                 self.copies.look_again()
-                lanes = dict(self.copies.lanes)
+            lanes = dict(self.copies.lanes)
+            self.copies.tell()
             for job in group:
-                draft = Draft(
-                    self.copies.spool.seq + 1 + len(rows), dict(lanes), self.copies.up_to_date
-                )
-                results.append(_drafted(job, draft))
+                first = self.copies.spool.seq + 1 + len(rows)
+                draft = Draft(first, dict(lanes), self.copies.handle)
+                results.append(self._drafted(job, draft))
                 if results[-1][1] is None:
                     rows += draft.rows
+                    texts += draft.texts
                     lanes = draft.lanes
-            self.copies.add(rows, lanes)
+            self.copies.add(rows, texts, lanes)
             if rows:
                 self.copies.health.log_said(0)
                 self.copies.health.took((time.perf_counter() - begun) * 1000)
@@ -178,6 +184,17 @@ class Writer:
         self.last_commit_ms = (time.perf_counter() - begun) * 1000
         _tell_all(group, results)
 
+    def _drafted(self, job: Job, draft: Draft) -> _Result:
+        try:
+            return job.work(draft), None
+        except BaseException as fault:
+            if isinstance(fault, OSError):
+                raise
+            if not is_disk_trouble(fault):
+                return None, fault
+            self._heal(fault)
+            return None, StoreUnavailable(f"数据库读取失败：{fault}")
+
     # ---- the tables ----
 
     def _write(self, group: list[Job]) -> None:
@@ -186,6 +203,7 @@ class Writer:
             self.copies.follow()
             db = self.copies.handle()
             self.copies.sync(db, is_synced=True)
+            before = db.total_changes
             db.execute("BEGIN IMMEDIATE")
             if len(group) == 1:
                 results = [self._alone(db, group[0].work)]
@@ -193,6 +211,8 @@ class Writer:
                 results = [self._one(db, job.work) for job in group]
             if db.in_transaction:
                 db.execute("COMMIT")
+                if db.total_changes > before:
+                    self.copies.synced()
             self.copies.health.tables_said(0)
             self.copies.health.took((time.perf_counter() - begun) * 1000)
         except (sqlite3.Error, OSError, StoreUnavailable) as broken:
@@ -203,10 +223,16 @@ class Writer:
             if not isinstance(broken, StoreUnavailable):  # else `follow` has told it
                 self.copies.health.tables_said(errno_of(broken))
             log.error("commit failed", extra={"reason": str(broken)})
+            self._heal(broken)
             results = [(None, StoreUnavailable(f"磁盘不能写：{broken}"))] * len(group)
         self.last_commit_ms = (time.perf_counter() - begun) * 1000
         self.copies.commits += 1
         _tell_all(group, results)
+
+    def _heal(self, broken: BaseException) -> None:
+        if is_damage(broken):
+            with suppress(StoreUnavailable):
+                self.copies.heal(str(broken))
 
     def _alone(self, db: sqlite3.Connection, work: Work[Any]) -> _Result:
         """The usual case: nobody else's work in the transaction, no savepoint to pay for."""
@@ -233,21 +259,19 @@ class Writer:
         return value, None
 
 
-def _drafted(job: Job, draft: Draft) -> _Result:
-    try:
-        return job.work(draft), None
-    except BaseException as fault:
-        if isinstance(fault, OSError):
-            raise
-        return None, fault
-
-
 def _tell_all(group: Sequence[Job], results: Sequence[_Result]) -> None:
-    for job, (value, fault) in zip(group, results, strict=True):
+    """The loop is woken once for all of them."""
+    told = [(job.done, *result) for job, result in zip(group, results, strict=True)]
+    with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        group[0].loop.call_soon_threadsafe(_hear, told)
+
+
+def _hear(told: "Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]") -> None:
+    for done, value, fault in told:
         if fault is None:
-            _tell(job, _finish, value)
+            _finish(done, value)
         else:
-            _tell(job, _fail, fault)
+            _fail(done, fault)
 
 
 def _tell(job: Job, how: Callable[["asyncio.Future[Any]", Any], None], what: Any) -> None:

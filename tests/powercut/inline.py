@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from gateway.errors import StoreUnavailable
 from gateway.spool import writer
+from gateway.spool.log import BLOCK
 from gateway.store import Store, Work
 from gateway.units import Clock, SystemClock
 
@@ -32,7 +33,7 @@ class _InlineWriter(writer.Writer):
 
     def put_off(self, work: Work[None]) -> None:
         self._posted += 1
-        self.copies.later.append(work)
+        self.copies.put_off([work])
 
     async def stop(self) -> None:
         self.copies.close()
@@ -42,8 +43,8 @@ class InlineStore(Store):
     """A `Store` that does everything where it is called."""
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock | None = None) -> Self:
-        inline = _InlineWriter(path, clock or SystemClock())
+    async def open(cls, path: Path, clock: Clock | None = None, block: int = BLOCK) -> Self:
+        inline = _InlineWriter(path, clock or SystemClock(), block)
         await inline.start()
         return cls(path, inline, _reader(path))  # type: ignore[arg-type]
 
