@@ -22,6 +22,8 @@ from gateway.devices import build
 from gateway.devices.etc_card import EtcCard
 from gateway.devices.obu import ObuReader
 from gateway.devices.psam import Psam
+from gateway.disk import place, shed
+from gateway.disk.watch import DiskWatch
 from gateway.errors import (
     CenterUnavailable,
     ConfigInvalid,
@@ -34,9 +36,10 @@ from gateway.errors import (
 from gateway.evidence import Evidence
 from gateway.flow.approvals import Approvals
 from gateway.flow.books import Books
+from gateway.flow.corrections import Corrections
 from gateway.flow.desk import Desk
 from gateway.flow.lane import Lane, Sign
-from gateway.flow.corrections import Corrections
+from gateway.flow.messages import Problem
 from gateway.flow.perform import Hands, Kit
 from gateway.flow.recording import Place
 from gateway.flow.shift import Shifts
@@ -61,6 +64,7 @@ log = logging.getLogger(__name__)
 
 SHOWN_TABLES = ("status_list", "minimum_fares", "stations")
 Devices = Callable[[LaneSection, Clock], build.Devices]
+DAY_MS = 86_400_000
 SETTLE_S, SETTLE_POLL_S = 2.5, 0.02  # a chip answers within 2 s or not at all
 SHUTDOWN_S = 2.0  # what is still running then is cut; the journal knows where it was
 
@@ -100,10 +104,27 @@ class Gateway:
             fare_timeout_s=settings.center.fare_timeout_s,
         )
         self.outbox = Outbox(store, self.client, names, clock, self._tell_all)
-        self.evidence = Evidence(store, settings.data / "evidence", clock)
+        self.evidence = Evidence(
+            store, settings.data / "evidence", clock, lambda: self._no_photos()
+        )
+        kept_ms = settings.evidence.keep_days * DAY_MS
+        deleters = {
+            shed.HELD: lambda: self.evidence.drop_held(kept_ms),
+            shed.SUPPORT: self.evidence.drop_leftovers,
+        }
+        self.disk = DiskWatch(store, settings.data, clock, deleters, self._disk_changed)
         self.access = Access(store, lambda: self.shelf.current().operators, clock)
         self.approvals = Approvals(self.access.approve, self._tell_all, clock)
         self.shifts = Shifts(store, clock)
+        self.corrections = Corrections(
+            store,
+            {section.name: section.lane_id for section in settings.lane},
+            self.access.approve,
+            self.shelf.current,
+            self.shifts,
+            self.outbox.noticed,
+            clock,
+        )
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
         self.downloads = Downloads(self.shelf, self.client, clock)
         self.batches = Batches(store, names, clock, self.outbox.poke)
@@ -116,16 +137,8 @@ class Gateway:
         """All that runs for as long as the box does."""
         working = [s for s in self.stations.values() if s.lane.is_enabled]
         services: list[Service] = [s.lane for s in working]
-        self.corrections = Corrections(
-            store,
-            {section.name: section.lane_id for section in settings.lane},
-            self.access.approve,
-            self.shelf.current,
-            self.shifts,
-            self.outbox.noticed,
-            clock,
-        )
         services += [s.watch for s in working]
+        services.append(self.disk)
         for station in working:
             if station.devices.scale is not None:
                 services.append(_Named(f"scale {station.lane.lane}", station.devices.scale.run))
@@ -177,17 +190,41 @@ class Gateway:
                 for n, station in working.items()
                 for key, lamp in station.watch.lamps().items()
             ],
+            disk=self.disk.verdict.state,
+            disk_detail=self.disk.verdict.detail,
+            numbers=self.disk.numbers(),
         )
 
     async def close(self) -> None:
         await self.client.close()
         for station in self.stations.values():
             await station.devices.close()
+        self.disk.close()
         await self.evidence.close()
         self.access.close()
 
     def _owes_money(self) -> bool:
         return bool(self.outbox.state()["unsent"])
+
+    def _no_photos(self) -> str:
+        return "磁盘已满，剩下的空间只给流水" if self.disk.shed.is_given_up(shed.PHOTOS) else ""
+
+    def _disk_changed(self) -> None:
+        for station in self.stations.values():
+            if station.devices.camera is not None:
+                station.devices.camera.is_sparing = self.disk.shed.is_given_up(shed.SMALLER)
+        self._tell_all()
+
+    def _no_new(self) -> Problem | None:
+        """Why no lane may begin a passage: the disk."""
+        now = self.disk.verdict
+        return None if now.may_begin else Problem(now.code, now.detail, now.action)
+
+    def _notices(self) -> list[dict[str, str]]:
+        """What people should know and what stops nothing."""
+        disk = self.disk.verdict
+        said = [(disk.code, disk.detail, disk.action)] if disk.code and disk.may_begin else []
+        return [dict(zip(("code", "detail", "action"), told, strict=True)) for told in said]
 
     def _tell_all(self) -> None:
         for station in getattr(self, "stations", {}).values():
@@ -230,6 +267,7 @@ class Gateway:
                 self.shelf.current,
                 lambda: self.shelf.age_s("status_list"),
                 clock,
+                lambda: self.disk.shed.is_given_up(shed.SECOND),
             ),
             Desk(
                 self.shelf.current,
@@ -247,6 +285,7 @@ class Gateway:
             self.outbox.noticed,
             changes,
             clock,
+            self._no_new,
         )
         return Station(lane, watch, built)
 
@@ -254,7 +293,8 @@ class Gateway:
         """What a snapshot says besides the passage."""
         versions = self.shelf.current().versions
         return {
-            "devices": watch.lamps(),
+            "devices": {**watch.lamps(), "disk": self.disk.lamp()},
+            "notices": self._notices(),
             "sync": self.outbox.state(lane),
             "parameters": {
                 name: {"version": versions[name], "age_s": self.shelf.age_s(name)}
@@ -263,7 +303,7 @@ class Gateway:
         }
 
     def _box_of(self, lane: str) -> Box:
-        lamps = self.stations[lane].watch.lamps()
+        lamps = {**self.stations[lane].watch.lamps(), "disk": self.disk.lamp()}
         left = self.certificate and self.certificate.leaf_expires - beijing(self.clock.now_ms())
         return Box(
             versions={"lane_gateway": __version__, **self.shelf.current().versions},
@@ -295,7 +335,8 @@ async def gateway(
     """
     async with AsyncExitStack() as stack:
         stack.callback(os.close, _hold(settings.data))
-        store = await Store.open(settings.database, clock)
+        place.prepare(settings.data, settings.spool.folder)
+        store = await Store.open(settings.database, clock, settings.spool.block_bytes)
         stack.push_async_callback(store.close)
         box = Gateway(settings, clock, store, devices)
         stack.push_async_callback(box.close)
@@ -454,6 +495,7 @@ def _app(
         if consumer.token
     }
     app[approvals.APPROVALS] = box.approvals
+    app[corrections.CORRECTIONS] = box.corrections
     app[ops.VITALS], app[ops.CLOCK] = box, box.clock
     return app
 
@@ -495,7 +537,6 @@ def _hold(data: Path) -> int:
         os.close(fd)
         raise ConfigInvalid(
             f"数据文件夹 {data} 正被另一个网关进程使用", "请先停掉另一个进程"
-    app[corrections.CORRECTIONS] = box.corrections
         ) from held
     return fd
 

@@ -213,6 +213,25 @@ class ParametersSection(Section):
     folder: Folder | None = None
 
 
+class SpoolSection(Section):
+    """The log of money: where it lies and how it is written."""
+
+    folder: Folder | None = None
+    """Another partition; `data/spool` becomes a link to it. None: inside `data`."""
+    block_bytes: Annotated[
+        Literal[512, 4096], Field(description="写一次最少的字节数，512 或 4096（整数）")
+    ] = 512
+
+
+class EvidenceSection(Section):
+    """Photos."""
+
+    keep_days: Annotated[
+        int, Field(ge=1, le=3650, description="上级已有的照片在本机至少保存的天数，1 到 3650")
+    ] = 90
+    """Older ones that the centre holds are deleted, and only when space runs short."""
+
+
 class Settings(Section):
     """Everything configurable; frozen. Relative paths are taken from the file's folder."""
 
@@ -226,6 +245,8 @@ class Settings(Section):
     center: Center
     consumer: Annotated[tuple[Consumer, ...], Field(strict=False)] = ()
     parameters: ParametersSection = ParametersSection()
+    spool: SpoolSection = SpoolSection()
+    evidence: EvidenceSection = EvidenceSection()
 
     @property
     def database(self) -> Path:
@@ -286,7 +307,11 @@ def _read(path: Path) -> str:
 def _anchored(read: Settings, folder: Path) -> Settings:
     tables = read.parameters.folder
     parameters = ParametersSection(folder=None if tables is None else folder / tables)
-    return read.model_copy(update={"data": folder / read.data, "parameters": parameters})
+    log = read.spool.folder
+    spool = read.spool.model_copy(update={"folder": None if log is None else folder / log})
+    return read.model_copy(
+        update={"data": folder / read.data, "parameters": parameters, "spool": spool}
+    )
 
 
 def _with_secrets(read: Settings, environ: Mapping[str, str]) -> Settings:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import sqlite3
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -22,6 +23,8 @@ from gateway.units import Clock
 SIZE_MAX = 2 * 1024 * 1024  # bytes
 SIDE_MAX = 4096  # pixels
 
+DROPPED_AT_ONCE = 200  # photos
+
 SHA256 = re.compile(r"[0-9a-f]{64}")
 INCOMING = "incoming"  # folder of half-written files; emptied at the first photo after a start
 
@@ -33,8 +36,16 @@ ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RSTn carry no length
 class Evidence:
     """The folder of photos and the table `evidence`; their only writer."""
 
-    def __init__(self, store: Store, folder: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        clock: Clock,
+        refusal: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`refusal`: why no photo is kept now, in Chinese; empty while they are."""
         self._store, self._folder, self._clock = store, folder, clock
+        self._refusal = refusal
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="evidence")
         self._is_swept = False
         self._durable: set[Path] = set()
@@ -48,6 +59,8 @@ class Evidence:
         Raises:  PhotoInvalid; StoreUnavailable, if the disk does not take it.
         """
         check_jpeg(jpeg)
+        if why := self._refusal():
+            raise StoreUnavailable(f"照片没有存：{why}", "请记原因后无照片继续")
         sha256 = hashlib.sha256(jpeg).hexdigest()
         await asyncio.get_running_loop().run_in_executor(
             self._thread, partial(self._put, sha256, jpeg)
@@ -73,6 +86,29 @@ class Evidence:
         if SHA256.fullmatch(sha256) is None:
             raise NotFound(f"没有这张照片：{sha256[:80]}")
         return self._folder / sha256[:2] / f"{sha256[2:]}.jpg"
+
+    async def drop_held(self, kept_ms: int) -> int:
+        """Delete photos that the centre holds and that are older; bytes, of a page at most.
+
+        The row goes first: a cut in between leaves a file that nobody asks for.
+        """
+        rows = await self._store.rows(
+            "SELECT e.sha256, e.size FROM evidence e JOIN evidence_delivery d"
+            " ON d.sha256 = e.sha256 WHERE e.at_ms < ? ORDER BY e.at_ms LIMIT ?",
+            self._clock.now_ms() - kept_ms,
+            DROPPED_AT_ONCE,
+        )
+        names = [str(row["sha256"]) for row in rows]
+        if names:
+            await self._store.write(partial(_forget, names))
+            run = asyncio.get_running_loop().run_in_executor
+            await run(self._thread, self._unlink, [self.path(name) for name in names])
+        return sum(row["size"] for row in rows)
+
+    async def drop_leftovers(self) -> int:
+        """Delete what was half written and what a maintainer packed into this folder's parent."""
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._thread, self._drop_leftovers)
 
     async def close(self) -> None:
         """Finish what is being written."""
@@ -101,6 +137,22 @@ class Evidence:
                 f"照片存不下：{broken.strerror}", "照片没有存上。请通知维护人员检查磁盘"
             ) from broken
 
+    def _unlink(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            with suppress(OSError):
+                path.unlink()
+
+    def _drop_leftovers(self) -> int:
+        """In the photos' own thread: nothing of ours is being written meanwhile."""
+        freed = 0
+        with suppress(OSError):
+            halves = (self._folder / INCOMING).glob("*")
+            for left in [*halves, *self._folder.parent.glob("*.tar.gz")]:
+                size = left.stat().st_size
+                left.unlink()
+                freed += size
+        return freed
+
     def _sweep(self) -> None:
         """What a crash left half-written was never promised to anyone."""
         if not self._is_swept:
@@ -110,6 +162,10 @@ class Evidence:
             for left in incoming.iterdir():
                 left.unlink()
             self._is_swept = True
+
+
+def _forget(names: Sequence[str], db: sqlite3.Connection) -> None:
+    db.executemany("DELETE FROM evidence WHERE sha256 = ?", [(name,) for name in names])
 
 
 def _insert(row: tuple[str, int, int, str], db: sqlite3.Connection) -> None:

@@ -171,6 +171,7 @@ class ChildCamera:
     def __init__(self, name: str, url: str, clock: Clock) -> None:
         self.name = name
         self._url, self._clock = url, clock
+        self.is_sparing = False
         self._child = CameraChild(name)
         self._watch = StillWatch(name)
 
@@ -181,7 +182,9 @@ class ChildCamera:
 
     async def snap(self) -> Frame:
         """A picture taken now, within 3 s; no reading. Raises: DeviceUnavailable."""
-        _, jpeg = await self._child.ask({"do": "snap", "url": self._url})
+        _, jpeg = await self._child.ask(
+            {"do": "snap", "url": self._url, "is_sparing": self.is_sparing}
+        )
         return Frame(self._watch.check(jpeg), self._clock.now_ms(), reading=None)
 
     async def close(self) -> None:

@@ -72,6 +72,8 @@ class Camera(Protocol):
     """The lane camera. A frame is taken after it was asked for, never an old one."""
 
     name: str
+    is_sparing: bool
+    """Space is short: pictures of half the size in each direction, and coarser."""
 
     async def snap(self) -> Frame:
         """A picture taken now, within 3 s. Raises: DeviceUnavailable."""

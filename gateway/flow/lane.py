@@ -96,9 +96,11 @@ class Lane:
         on_saved: Callable[[str, int], None],
         changes: Topic,
         clock: Clock,
+        no_new: Callable[[], Problem | None] = lambda: None,
     ) -> None:
         """`surroundings`: what a snapshot says besides the passage. `on_saved(lane, at_ms)`: a
-        record is on disk. `changes`: told of each change."""
+        record is on disk. `changes`: told of each change. `no_new`: why no new passage may begin;
+        one that has begun is finished all the same."""
         self.lane, self.title = sign.place.lane, sign.title
         self.name = f"lane {self.lane}"
         self.is_enabled = sign.is_enabled
@@ -114,6 +116,7 @@ class Lane:
         self._place, self._books, self._hands, self._desk = sign.place, books, hands, desk
         self._approvals, self._shifts, self._parameters = approvals, shifts, parameters
         self._surroundings, self._on_saved, self._clock = surroundings, on_saved, clock
+        self._no_new = no_new
         self._inbox: asyncio.Queue[Asked] = asyncio.Queue(INBOX_MAX)
         self._unanswered: Step | None = None
         self._unwritten: Event | None = None
@@ -150,6 +153,7 @@ class Lane:
             if self._record:
                 picture["record"] = {**self._record._asdict(), "tac": self.passage.tac}
         problem = self._closed or (E_DISK if self._unwritten else self.passage.problem)
+        problem = problem or self._no_new()
         return {
             "rev": self.rev,
             "lane": self.lane,
@@ -182,6 +186,7 @@ class Lane:
     def closed_because(self) -> str:
         """Why this lane cannot sell now, in Chinese; empty if it can."""
         trouble = self._closed or (E_DISK if self._unwritten or self._is_adrift else None)
+        trouble = trouble or self._no_new()
         return trouble.detail if trouble else ""
 
     async def frame(self) -> Frame:
@@ -286,6 +291,8 @@ class Lane:
         if asked.rev != self.rev:
             raise StaleRevision(f"屏幕是第 {asked.rev} 版，现在是第 {self.rev} 版，没有执行")
         name = asked.command.command
+        if name == "read" and (no := self._no_new()):
+            raise StoreUnavailable(no.detail, no.action)
         if name not in self._allowed():
             raise UnexpectedEvent(f"现在不能{NAMES[name]}：{self._why_not(name)}")
         if name == "suspend" and asked.who.owner == BOOTH:
@@ -338,7 +345,8 @@ class Lane:
     def _allowed(self) -> list[str]:
         if self._closed or self._unwritten or self._busy or not self.is_enabled:
             return []
-        return allowed(self.passage, self._parameters(), bool(self.suspended))
+        names = allowed(self.passage, self._parameters(), bool(self.suspended))
+        return [name for name in names if name != "read" or not self._no_new()]
 
     # ---- one event ----
 

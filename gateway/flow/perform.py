@@ -105,12 +105,19 @@ class Hands:
         parameters: Callable[[], Parameters],
         list_age_s: Callable[[], int],
         clock: Clock,
+        is_one_photo: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`list_age_s`: seconds since the status list was known to be the newest."""
+        """`list_age_s`: seconds since the status list was known to be the newest.
+
+        `is_one_photo`: space is short, a passage keeps its first photo and no other.
+        """
         self.kit, self._place, self._store = kit, place, store
         self._purse = Purse(kit.card, kit.psam)
         self._evidence, self._fares = evidence, fares
         self._parameters, self._list_age_s, self._clock = parameters, list_age_s, clock
+        self._is_one_photo = is_one_photo
+        self._first_photo = ("", "")
+        """Passage and photo: what was last kept by the lane camera."""
 
     async def answer(self, effect: Effect, p: Passage) -> Event:
         """Perform one effect; the event that answers it."""
@@ -118,7 +125,7 @@ class Hands:
             case ReadMedia():
                 return await self._read()
             case TakePhoto():
-                return await self._photo()
+                return await self._photo(p)
             case QuoteFare():
                 return await self._quote(p)
             case PrepareDebit(amount_fen=amount):
@@ -189,14 +196,17 @@ class Hands:
 
     # ---- 拍照 ----
 
-    async def _photo(self) -> Event:
+    async def _photo(self, p: Passage) -> Event:
         if self.kit.camera is None:
             return PhotoMissing(_no_photo("本车道没有相机"))
+        if self._is_one_photo() and self._first_photo[0] == p.id:
+            return PhotoBound(self._first_photo[1], p.reading)
         try:
             frame = await self.kit.camera.snap()
             sha256 = await self._evidence.keep(frame.jpeg, "camera")
         except (DeviceUnavailable, DeviceGarbled, PhotoInvalid, StoreUnavailable) as fault:
             return PhotoMissing(_no_photo(fault.detail))
+        self._first_photo = (p.id, sha256)
         return PhotoBound(sha256, _reading(frame))
 
     # ---- 算费 ----

@@ -4,7 +4,7 @@ Healthy means progress, not an open port: a lane that hears nothing and writes n
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,16 @@ from gateway.web.faults import answer
 COMMIT_MS_MAX = 2_000.0  # a disk this slow is dying
 LAG_MS_MAX = 1_000
 PAGE_BYTES = 4096
+MEANINGS: Mapping[str, str] = {
+    "disk_free_bytes": "Free space where tables and photos are.",
+    "log_free_bytes": "Free space where the log of money is.",
+    "log_spare_bytes": "Room that the log has without asking for more.",
+    "tables_reserve_bytes": "Room that is kept for the tables.",
+    "disk_vehicles_left": "For how many more vehicles there is room.",
+    "disk_faults": "Writes that the disk refused since the start.",
+    "disk_write_median_seconds": "Median of the newest writes.",
+    "shed_level": "How many steps of what is given up for space are in force.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,12 @@ class Progress:
     closed_lanes: Mapping[str, str]
     """Enabled lanes that cannot work now, and why, in Chinese."""
     devices: Sequence[DeviceSign]
+    disk: str = "ok"
+    """disk/states.py: ok, repaired, low, slow, behind, full, spent, read_only, broken."""
+    disk_detail: str = ""
+    """In Chinese; empty while all is well."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """Further gauges, by name: of the disk and of the clock."""
 
 
 class Vitals(Protocol):
@@ -106,6 +122,9 @@ def _families(now: Progress, at_ms: int) -> Iterable[str]:
     yield _family("oldest_unsent_seconds", "Age of the oldest record owed.", [({}, oldest_s)])
     yield _family("records_parked", "Records the centre refused.", [({}, now.parked)])
     closed = [({"lane": lane}, 1) for lane in now.closed_lanes]
+    yield _family("disk_state", "1 for the state the disk is in.", [({"state": now.disk}, 1)])
+    for name, value in now.numbers.items():
+        yield _family(name, MEANINGS[name], [({}, value)])
     yield _family("lane_closed", "1 for each enabled lane that cannot work.", closed)
     lamps = [(_labels(d) | {"state": d.state}, 1) for d in now.devices]
     yield _family("device_state", "1 for the state each device is in.", lamps)

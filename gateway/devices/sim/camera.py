@@ -37,6 +37,7 @@ class SimCamera:
     def __init__(self, name: str, lane: str, clock: Clock, is_drawn: bool = True) -> None:
         self.name = name
         self.in_view: InView | None = None
+        self.is_sparing = False
         self.confidence = 0.98
         self.misread_as: str | None = None
         """What the recognition takes the plate for, if it errs."""
@@ -81,6 +82,7 @@ class SimCamera:
             "has_plate": self.fault != "no_plate",
             "lane": self._lane,
             "stamp": stamp,
+            "is_sparing": self.is_sparing,
         }
         return (await self._child.ask({"do": "draw", **scene}))[1]
 

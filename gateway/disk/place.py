@@ -1,0 +1,42 @@
+"""Where the log of money lies: beside the tables, or on a partition of its own ([spool] folder)."""
+
+from pathlib import Path
+
+from gateway.errors import ConfigInvalid
+from gateway.spool.segment import sync_folder
+from gateway.store import SPOOL
+
+
+def prepare(data: Path, folder: Path | None) -> None:
+    """Make `data/spool` a link to `folder`, once. Nothing is ever moved.
+
+    Raises: ConfigInvalid, if there is a log elsewhere already, or the partition is not mounted: a
+    log begun anew on the wrong disk would be a second truth.
+    """
+    link = data / SPOOL
+    if folder is None:
+        return
+    try:
+        if link.is_symlink() or link.exists():
+            _check(link, folder)
+            return
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        link.symlink_to(folder, target_is_directory=True)
+        sync_folder(data)
+    except OSError as no:
+        raise ConfigInvalid(
+            f"[spool] folder = {folder} 不能用：{no.strerror}", "请建立它，并交给运行网关的用户"
+        ) from no
+
+
+def _check(link: Path, folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigInvalid(
+            f"[spool] folder = {folder} 不在，流水日志所在的分区可能没有挂上",
+            "请先挂上分区，不要删除文件",
+        )
+    if link.resolve() != folder.resolve():
+        raise ConfigInvalid(
+            f"流水日志已经在 {link.resolve()}，和 [spool] folder = {folder} 不一致",
+            f"请停机后把整个文件夹移过去，再删掉 {link} 后启动；不要直接改配置",
+        )
