@@ -44,6 +44,7 @@ class Health:
 
 _ERRNO = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR_SHMSIZE: errno.ENOSPC,  # no room for the index of its own log
     sqlite3.SQLITE_READONLY: errno.EROFS,
 }
 
@@ -52,5 +53,5 @@ def errno_of(fault: BaseException) -> int:
     """Of an OSError or of SQLite's own kind; EIO where nothing better is known."""
     if isinstance(fault, OSError):
         return fault.errno or errno.EIO
-    code = getattr(fault, "sqlite_errorcode", 0) & 0xFF
-    return _ERRNO.get(code, errno.EIO)
+    code = getattr(fault, "sqlite_errorcode", 0)
+    return _ERRNO.get(code) or _ERRNO.get(code & 0xFF, errno.EIO)

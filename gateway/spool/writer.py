@@ -91,7 +91,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            self.copies.open()
+            self._open()
         except (sqlite3.Error, OSError) as broken:
             fault = StoreUnavailable(f"数据库打不开：{broken}")
             self._loop.call_soon_threadsafe(_fail, self._opened, fault)
@@ -107,6 +107,17 @@ class Writer:
                 break
         self.copies.close()
         self._loop.call_soon_threadsafe(_finish, self._stopped, None)
+
+    def _open(self) -> None:
+        """On a full disk with what the tables' reserve gives, piece by piece."""
+        while True:
+            try:
+                self.copies.open()
+                return
+            except (sqlite3.Error, OSError) as broken:
+                self.copies.abandon()
+                if not self.copies.finds_room(broken):
+                    raise
 
     def _next_group(self) -> list[Job | None]:
         """Whatever waits, at least one; ends with None when this is the end."""
