@@ -214,8 +214,10 @@ class Spool:
         there = set(segment.numbers(self.folder))
         for number in range(1, self._newest_number()):
             if number not in there:
-                path = segment.path_of(self.folder, number)
-                self.damaged.append(Damaged(number, path, "文件不见了"))
+                self._found(number, "文件不见了")
+
+    def _found(self, number: int, what: str) -> None:
+        self.damaged.append(Damaged(number, segment.path_of(self.folder, number), what))
 
     def _scan_newest(self, known: int) -> Scan:
         if not self._files:
@@ -225,25 +227,34 @@ class Spool:
         raw = path.read_bytes()
         scan = segment.scan(memoryview(raw), newest.head, known=known)
         if scan.verdict == "damaged":
-            what = f"第 {scan.seq + 1} 条起读不出"
-            self.damaged.append(Damaged(newest.number, path, what))
+            self._found(newest.number, f"第 {scan.seq + 1} 条起读不出")
         elif scan.verdict == "torn":
             self._wipe(path, scan.end, len(raw.rstrip(b"\0")))
         return scan
 
     def _look_back(self, left: int) -> None:
         """Walk the files before the newest, as many as fit into `left` bytes."""
+        if self._files and self._files[0].head.first_seq > 1:
+            self._lack(0)
         for file, below in reversed(self._ranges()[:-1]):
-            path = segment.path_of(self.folder, file.number)
-            left -= path.stat().st_size
+            raw = segment.path_of(self.folder, file.number).read_bytes()
+            left -= len(raw)
             if left < 0:
                 return
-            if any(bad.number == file.number for bad in self.damaged):
-                continue
-            scan = segment.scan(memoryview(path.read_bytes()), file.head, below)
-            if scan.verdict == "damaged":
-                what = f"第 {scan.seq + 1} 条起读不出"
-                self.damaged.append(Damaged(file.number, path, what))
+            scan = segment.scan(memoryview(raw), file.head, below)
+            if scan.verdict == "damaged" and segment.is_blank(raw[scan.end :]):
+                self._lack(file.number)  # it is whole: what came behind it was in another
+            elif scan.verdict == "damaged":
+                self._found(file.number, f"第 {scan.seq + 1} 条起读不出")
+
+    def _lack(self, before: int) -> None:
+        """Rows are missing behind that file: in one that lost its head, or was emptied."""
+        used = {file.number for file in self._files}
+        if any(bad.number not in used for bad in self.damaged):
+            return
+        unused = (n for n in range(1, self._newest_number()) if n not in used)
+        number = next(unused, before)
+        self._found(number, "文件被清空" if number != before else "后面缺流水")
 
     def _ranges(self) -> list[tuple[_File, int]]:
         """Each file with the row that it ends before."""
@@ -256,7 +267,7 @@ class Spool:
         raw = path.read_bytes()
         proofs = (frame.durable for frame in segment.strays(memoryview(raw), BLOCK_MIN))
         if number < self._newest_number() or max(known, *proofs, 0) > newest_seq:
-            self.damaged.append(Damaged(number, path, "文件头读不出"))
+            self._found(number, "文件头读不出")
         else:
             self._wipe(path, 0, len(raw.rstrip(b"\0")))
 
@@ -303,16 +314,24 @@ class Spool:
         self.replenish()
 
     def _next_spare(self, size: int) -> int:
-        """A blank file that has room; one that took no write in this life is tried last."""
+        """A blank file that has room, or a new one; such as took no write are tried last."""
         if not self._spares() and self._filling:
             self._filling.join()
-        if not set(self._spares()) - self._refused:
-            self._refused.clear()
+        hole = self._next_number()
         for number in self._spares():
+            if number > hole:  # else the next start would miss a file
+                with suppress(OSError):
+                    return self._create(hole, size)
             path = segment.path_of(self.folder, number)
             if number not in self._refused and path.stat().st_size >= size:
                 return number
-        number = self._next_number()
+        try:
+            return self._create(hole, size)
+        except OSError:
+            self._refused.clear()
+            raise
+
+    def _create(self, number: int, size: int) -> int:
         segment.create(self.folder, number, max(SEGMENT_BYTES, size))
         return number
 
@@ -349,7 +368,11 @@ class Spool:
         return max((file.number for file in self._files), default=0)
 
     def _next_number(self) -> int:
-        return max(segment.numbers(self.folder), default=0) + 1
+        """The lowest behind the newest file in use that no file has."""
+        there, number = set(segment.numbers(self.folder)), self._newest_number() + 1
+        while number in there:
+            number += 1
+        return number
 
     def _make_room(self) -> None:
         """The first file at once: without it nothing can be sold. The others can wait."""
