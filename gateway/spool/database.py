@@ -85,11 +85,15 @@ def first_look(path: Path) -> str:
 
 
 def _is_header_whole(path: Path) -> bool:
-    """Without a log of SQLite's own beside it, which would have the last word."""
-    wal = Path(f"{path}-wal")
+    """Without a log of SQLite's own beside it, which would have the last word.
+
+    That is -wal, or -journal while the file is being made: a power cut then leaves a torn first
+    page, and SQLite takes it back.
+    """
+    own = [Path(f"{path}-{log}") for log in ("wal", "journal")]
     with path.open("rb") as file:
         raw = file.read(100)
-    if not raw or (wal.exists() and wal.stat().st_size):
+    if not raw or any(log.exists() and log.stat().st_size for log in own):
         return True
     is_ours = all(raw[at : at + len(told)] == told for at, told in _HEADER)
     return len(raw) == 100 and is_ours and raw[18:20] in (b"\1\1", b"\2\2")
