@@ -9,31 +9,62 @@ from pathlib import Path
 
 from tests.powercut import box
 from tests.powercut.campaign import known, record, replay, summary, workshop
+from tests.powercut.tally import Tally
 
 
 def main() -> int:
     given = _parser().parse_args()
     begun = time.monotonic()
     with workshop() as folder:
-        trace, only = given.again or ("", "")
-        recorded = known(Path(trace), folder) if trace else record(folder, given.weak)
-        trying = time.monotonic()
-        tally = replay(
-            recorded,
-            folder,
-            seed=given.seed,
-            states=given.states,
-            seconds=given.seconds,
-            processes=1 if only else given.processes,
-            weakness=given.weak,
-            only=only.partition("/")[0],
-        )
-        print(summary(recorded, tally, given.seed, time.monotonic() - trying))
-        print(f"took        {time.monotonic() - begun:.0f} s")
-        if tally.violations and not trace:
-            shutil.copy(recorded.trace, given.keep)
-            again = f"--seed {given.seed} --again {given.keep} CUT:KIND:ROUND"
-            print(f"once more   python -m tests.powercut {again}")
+        if given.again:
+            return _again(given, folder)
+        all_recorded, tally = [], Tally()
+        for number in range(given.stories):
+            left_s = given.seconds - (time.monotonic() - begun)
+            recorded = record(
+                folder, given.weak, given.sizes, f"{given.seed} {number}" if number else ""
+            )
+            found = replay(
+                recorded,
+                folder,
+                seed=given.seed,
+                states=-(-given.states // given.stories),
+                seconds=left_s / (given.stories - number),
+                processes=given.processes,
+                weakness=given.weak,
+                neighbour=given.neighbour,
+            )
+            tally.add(found.as_json())
+            all_recorded.append(recorded)
+            if given.stories > 1:
+                print(f"story {number}: {found.states} states, {tally.states} so far,", end=" ")
+                print(f"{tally.violations} violations", flush=True)
+            if found.violations:
+                shutil.copy(recorded.trace, given.keep)
+                break
+        print(summary(all_recorded, tally, given.seed, time.monotonic() - begun))
+        if tally.violations:
+            again = f"--again {given.keep} CUT:KIND:ROUND"
+            flags = f"--seed '{given.seed}' --sizes {given.sizes}"
+            print(f"once more   python -m tests.powercut {flags} {again}")
+    return 1 if tally.violations else 0
+
+
+def _again(given: argparse.Namespace, folder: Path) -> int:
+    """One state of a kept recording, and the cuts that follow from it."""
+    trace, only = given.again
+    recorded = known(Path(trace), folder, given.sizes)
+    tally = replay(
+        recorded,
+        folder,
+        seed=given.seed,
+        states=1_000,
+        seconds=given.seconds,
+        processes=1,
+        weakness=given.weak,
+        only=only.partition("/")[0].rstrip("+"),
+    )
+    print(summary([recorded], tally, given.seed, 1.0))
     return 1 if tally.violations else 0
 
 
@@ -42,7 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--states", type=int, default=10_000)
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--seconds", type=float, default=900.0, help="stop trying after these")
+    parser.add_argument(
+        "--stories", type=int, default=1, help="recordings; from the second on, chosen by chance"
+    )
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--sizes", default="small", choices=box.SIZES, help="of the log's files")
+    parser.add_argument(
+        "--neighbour", action="store_true", help="spoilt pages around what was being written"
+    )
     parser.add_argument(
         "--weak", default="", choices=["", *box.WEAK], help="take one safeguard away first"
     )

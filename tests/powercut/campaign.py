@@ -2,17 +2,19 @@
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.powercut import recorder
-from tests.powercut.disk import Disk, look_at, read_trace
-from tests.powercut.replay import Tally, boundaries
+from tests.powercut.disk import SYNCS, Disk, look_at, read_trace
+from tests.powercut.recording import boundaries
+from tests.powercut.tally import Tally
 
 MEMORY = Path("/dev/shm")
 RECORD_S = 120.0
@@ -29,6 +31,8 @@ class Recorded:
     syncs: int
     boundaries: int
     answers: int
+    sizes: str
+    """A name of `box.SIZES`."""
 
 
 @contextmanager
@@ -39,10 +43,11 @@ def workshop() -> Iterator[Path]:
         yield Path(folder).resolve()
 
 
-def record(folder: Path, weakness: str = "") -> Recorded:
+def record(folder: Path, weakness: str = "", sizes: str = "small", story: str = "") -> Recorded:
     """Run the recorded program once. Raises: AssertionError, if the recording has a gap."""
+    shutil.rmtree(folder / "box", ignore_errors=True)
     shim, trace, box = recorder.build(folder), folder / "trace", folder / "box"
-    arguments = [str(box), str(trace), *([weakness] if weakness else [])]
+    arguments = [str(box), str(trace), sizes, story, weakness]
     subprocess.run(**recorder.command(shim, "recorded", arguments), check=True, timeout=RECORD_S)
     events = read_trace(trace)
     disk, answers = Disk(), 0
@@ -52,8 +57,8 @@ def record(folder: Path, weakness: str = "") -> Recorded:
         else:
             disk.do(event)
     assert disk.image(disk.pending) == look_at(box), "the folder holds what the trace does not"
-    syncs = sum(event.kind == "S" for event in events)
-    return Recorded(trace, shim, len(events), syncs, len(boundaries(events)), answers)
+    syncs = sum(event.kind in SYNCS for event in events)
+    return Recorded(trace, shim, len(events), syncs, len(boundaries(events)), answers, sizes)
 
 
 def replay(
@@ -67,18 +72,21 @@ def replay(
     weakness: str = "",
     only: str = "",
     stops_at_first: bool = False,
+    neighbour: bool = False,
 ) -> Tally:
     """Try so many states, or as many as fit. Raises: AssertionError, if a process broke.
 
     `only`: that one state, by its name in the summary. `stops_at_first`: at a violation.
+    `neighbour`: only what the model's second mercy rules out.
     """
     tally, running = Tally(), []
+    flags = [*(["--first"] * stops_at_first), *(["--neighbour"] * neighbour)]
     try:
         for mine in range(processes):
             arguments = [str(recorded.trace), str(folder / f"state{mine}"), "--seed", seed]
             arguments += ["--states", str(-(-states // processes)), "--seconds", str(seconds)]
             arguments += ["--share", f"{mine}/{processes}", "--weak", weakness, "--only", only]
-            arguments += ["--first"] if stops_at_first else []
+            arguments += ["--sizes", recorded.sizes, *flags]
             program = recorder.command(recorded.shim, "replay", arguments)
             running.append(subprocess.Popen(**program, stdout=subprocess.PIPE, text=True))
         deadline = time.monotonic() + seconds + GRACE_S
@@ -94,27 +102,35 @@ def replay(
     return tally
 
 
-def known(trace: Path, folder: Path) -> Recorded:
+def known(trace: Path, folder: Path, sizes: str) -> Recorded:
     """An old recording, to try a state of it again."""
     events = read_trace(trace)
-    syncs = sum(event.kind == "S" for event in events)
+    syncs = sum(event.kind in SYNCS for event in events)
     shim = recorder.build(folder)
-    return Recorded(trace.resolve(), shim, len(events), syncs, len(boundaries(events)), 0)
+    return Recorded(trace.resolve(), shim, len(events), syncs, len(boundaries(events)), 0, sizes)
 
 
-def summary(recorded: Recorded, tally: Tally, seed: str, took_s: float) -> str:
+def summary(stories: Sequence[Recorded], tally: Tally, seed: str, took_s: float) -> str:
     def listed(counter: dict[str, int]) -> str:
         return ", ".join(f"{name} {count}" for name, count in sorted(counter.items()))
 
+    def total(name: str) -> int:
+        return sum(getattr(recorded, name) for recorded in stories)
+
+    cpu_ms = 1000 * (tally.cpu_s - tally.life_cpu_s) / max(1, tally.states)
+    life_ms = 1000 * tally.life_cpu_s / max(1, tally.lives)
     lines = [
-        f"recorded    {recorded.calls} calls, {recorded.syncs} syncs, {recorded.boundaries} sync"
-        f" boundaries, {recorded.answers} answers to the collector",
-        f"states      {tally.states} different disks tried of {tally.built} built,"
-        f" {tally.states / took_s:.0f} a second, {tally.cpu_s / max(1, tally.states) * 1000:.0f} ms"
-        f" of processor each; seed {seed}",
+        f"recorded    {len(stories)} stories, {total('calls')} calls, {total('syncs')} syncs,"
+        f" {total('boundaries')} sync boundaries, {total('answers')} answers to the collector;"
+        f" log files: {stories[0].sizes}",
+        f"states      {tally.states} different disks recovered and judged, of {tally.built} built;"
+        f" {took_s:.0f} s, {cpu_ms:.1f} ms of processor each; seed {seed}",
         f"  by loss   {listed(tally.kinds)}",
-        f"  by depth  {listed(tally.depths)} (2, 3: cut again while recovering)",
-        f"  threads   {tally.threaded} with the store's own threads, the rest inline",
+        f"  by depth  {listed(tally.depths)} (2, 3: cut again while recovering, or later)",
+        f"  of these  {tally.torn} with a torn write in the log, {tally.mended} with damage mended",
+        f"contents    {tally.contents} different moneys, tables, photos and worlds",
+        f"lives       {tally.lives} of them started and lived on, {tally.threaded} with the store's"
+        f" own threads, {life_ms:.0f} ms of processor each",
         f"  found in  {listed(tally.found)}",
         f"  came to   {listed(tally.settled)}",
         f"violations  {tally.violations}",

@@ -68,7 +68,10 @@ class Collector:
             pressed.cancel()
             died = self._running.exception() if self._running in done else None
             raise Stuck(f"no answer to {asked['command']}: {died!r}")
-        return pressed.result()
+        try:
+            return pressed.result()
+        except RuntimeError as died:
+            raise Stuck(f"{asked['command']}: {died}") from died
 
     async def onward(self, until: Callable[[str], bool] = lambda _: False) -> dict[str, Any]:
         """Whatever stands in front of the booth is brought to its end, or as far as `until`."""

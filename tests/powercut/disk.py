@@ -2,8 +2,9 @@
 
 The rules are POSIX at its meanest, short of lying: a file's bytes are safe once that file was
 synced, a name (made, moved, taken away) once its folder was; of everything else anything may have
-arrived, in any order, in part. Two mercies, which SQLite and every journaling file system assume
-too: a move happens whole or not at all, and a write harms no bytes but its own.
+arrived, in any order, in part. A write to a file that is open with O_DSYNC makes itself safe, and
+only itself. Two mercies, which SQLite and every journaling file system assume too: a move happens
+whole or not at all, and a write harms no bytes but its own. `neighbour` takes the second one away.
 """
 
 import hashlib
@@ -12,10 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 HEAD = struct.Struct("<cIIq")
 SECTOR, PAGE = 512, 4096
+SYNCS = "SY"
+"""Kinds of calls that make something durable."""
 
 
 class Event(NamedTuple):
@@ -38,12 +41,28 @@ def read_trace(file: Path) -> list[Event]:
     return events
 
 
+class Content(bytearray):
+    """Bytes of a file, and their digest once somebody asked; `_put` forgets it."""
+
+    __slots__ = ("_digest",)
+
+    @property
+    def digest(self) -> bytes:
+        if not hasattr(self, "_digest"):
+            self._digest = hashlib.blake2b(self, digest_size=16).digest()
+        return self._digest
+
+    def forget(self) -> None:
+        if hasattr(self, "_digest"):
+            del self._digest
+
+
 @dataclass(eq=False, slots=True)
 class Node:
     """A file or folder, whatever its name; `data` is what is durable of it."""
 
     is_folder: bool
-    data: bytearray = field(default_factory=bytearray)
+    data: Content = field(default_factory=Content)
 
 
 class Written(NamedTuple):
@@ -87,7 +106,7 @@ class Disk:
         self.pending: list[Change] = []
         """What was done and is not durable yet, in order."""
         self._durable = {
-            path: Node(content is None, bytearray(content or b""))
+            path: Node(content is None, Content(content or b""))
             for path, content in {"": None, **(image or {})}.items()
         }
         self._live = dict(self._durable)
@@ -111,14 +130,16 @@ class Disk:
                 self.pending.append(Unnamed(path, live.pop(path)))
             case "S":
                 self._sync(path, live[path])
+            case "Y":
+                self._sync_newest(live[path])
 
     def image(self, arrived: Iterable[Change]) -> Image:
         """The disk if, of what is pending, just this arrived."""
-        names, touched = dict(self._durable), dict[Node, bytearray]()
+        names, touched = dict(self._durable), dict[Node, Content]()
         for change in arrived:
             if isinstance(change, Written | Shortened):
                 if change.node not in touched:
-                    touched[change.node] = bytearray(change.node.data)
+                    touched[change.node] = Content(change.node.data)
                 _put(touched[change.node], change)
             else:
                 _name(names, change)
@@ -143,6 +164,30 @@ class Disk:
             left.append(change)
         self.pending = left
 
+    def _sync_newest(self, node: Node) -> None:
+        """The write just made is durable, and with it what else was waiting for those blocks."""
+        write = self.pending[-1]
+        assert isinstance(write, Written)
+        assert write.node is node
+        left: list[Change] = []
+        for change in self.pending:
+            if _is_bytes_of(change, node) and _touches(change, write):
+                _put(node.data, change)
+            else:
+                left.append(change)
+        self.pending = left
+
+
+def _is_bytes_of(change: Change, node: Node) -> TypeGuard[Written | Shortened]:
+    return isinstance(change, Written | Shortened) and change.node is node
+
+
+def _touches(change: Written | Shortened, write: Written) -> bool:
+    if isinstance(change, Shortened):
+        return True
+    end = write.at + len(write.data)
+    return change.at < end and write.at < change.at + len(change.data)
+
 
 def parent(path: str) -> str:
     return path.rpartition("/")[0]
@@ -155,7 +200,8 @@ def _is_reachable(path: str, names: Mapping[str, Node]) -> bool:
     return True
 
 
-def _put(data: bytearray, change: Written | Shortened) -> None:
+def _put(data: Content, change: Written | Shortened) -> None:
+    data.forget()
     if isinstance(change, Shortened):
         data[change.size :] = bytes(max(0, change.size - len(data)))
         return
@@ -217,6 +263,23 @@ def garbage(pending: Sequence[Change], chance: Random) -> list[Change]:
     return arrived
 
 
+def neighbour(pending: Sequence[Change], chance: Random) -> list[Change]:
+    """A whole page in which something was being written is spoilt, synced bytes and all.
+
+    What a card does that rewrites a page to change a sector, and is cut off between.
+    """
+    arrived = subset(pending, chance)
+    writes = [change for change in pending if isinstance(change, Written)]
+    if writes:
+        write = chance.choice(writes)
+        last = write.at + len(write.data)
+        page = chance.choice(range(write.at // PAGE, -(-last // PAGE))) * PAGE
+        end = min(page + PAGE, max(last, len(write.node.data)))
+        spoilt = bytes(end - page) if chance.random() < 0.3 else chance.randbytes(end - page)
+        arrived.append(Written(write.node, page, spoilt))
+    return arrived
+
+
 KINDS: dict[str, Callable[[Sequence[Change], Random], list[Change]]] = {
     "nothing": nothing,
     "everything": everything,
@@ -226,6 +289,8 @@ KINDS: dict[str, Callable[[Sequence[Change], Random], list[Change]]] = {
     "torn4096": torn(PAGE),
     "garbage": garbage,
 }
+MEANER = {**KINDS, "neighbour": neighbour}
+"""For a box that was told to expect it (`log.BLOCK` 4096)."""
 CERTAIN = frozenset({"nothing", "everything"})
 """Where chance has no say."""
 
@@ -246,9 +311,15 @@ def digest(image: Image) -> bytes:
     seen = hashlib.blake2b(digest_size=16)
     for path in sorted(image):
         content = image[path]
-        seen.update(f"{path}\0{-1 if content is None else len(content)}\0".encode())
-        seen.update(content or b"")
+        seen.update(path.encode())
+        seen.update(b"\0" if content is None else b"\1" + _digest(content))
     return seen.digest()
+
+
+def _digest(content: bytes | bytearray) -> bytes:
+    if isinstance(content, Content):
+        return content.digest
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def lay_out(image: Image, folder: Path) -> None:

@@ -15,11 +15,11 @@ from gateway.errors import GatewayError, StaleRevision
 from gateway.flow.lane import Lane
 from gateway.store import Store
 from gateway.units import SystemClock
-from tests.powercut import invariants
 from tests.powercut.box import box_on
 from tests.powercut.collector import Collector, Stuck
-from tests.powercut.invariants import KEPT_REFUSALS, Scene, read_only
 from tests.powercut.world import LANE, Centre, Tell, World, bench_of
+from tests.rig import invariants
+from tests.rig.invariants import KEPT_REFUSALS, Scene, read_only
 
 REPEATS = 3
 
@@ -44,6 +44,9 @@ async def live(
     chance: Random,
     listen: Callable[[Mapping[str, Any]], None] = lambda _: None,
     store: type[Store] = Store,
+    *,
+    sizes: str = "small",
+    may_mend: bool = False,
 ) -> Life:
     """Start the box on that folder, judge it, use it, judge it again. `world` moves on with it."""
     life = Life()
@@ -54,15 +57,18 @@ async def live(
 
     centre, clock = Centre(world, tell), SystemClock()
     try:
-        async with box_on(folder, clock, centre, store) as box:
+        async with box_on(folder, clock, centre, store, sizes) as box:
             with closing(read_only(folder)) as db:
                 life.violations += invariants.on_opening(Scene(db, folder, world, hashes))
             bench = bench_of(box, world, tell, clock)
             await _use(box, bench, tell, world, chance, life)
+            await box.store.settle()
             with closing(read_only(folder)) as db:
                 scene = Scene(db, folder, world, hashes)
                 cards = list(bench._drawer.cards())
                 life.violations += invariants.at_the_end(scene, cards) + centre.complaints
+                if not may_mend:
+                    life.violations += invariants.quiet(scene)
                 rows = db.execute("SELECT hash FROM journal ORDER BY seq")
                 life.hashes = [row["hash"].hex() for row in rows]
     except GatewayError as fault:

@@ -1,15 +1,18 @@
 """The recorded program: a real gateway takes vehicles of every kind through, and is restarted.
 
-python -m tests.powercut.recorded FOLDER TRACE [WEAKNESS], with the shim in front of libc.
+python -m tests.powercut.recorded FOLDER TRACE SIZES [STORY [WEAKNESS]], with the shim in front of
+libc. STORY: of what chance chooses the scenes; empty: all of them, in two days.
 """
 
 import asyncio
+import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from gateway.app import Gateway
@@ -22,22 +25,27 @@ from tests.powercut.world import LANE, Centre, World, bench_of
 
 DEBIT = 5
 """Which APDU of a save on the reader it is: select, 0015, INITIALIZE, UPDATE, DEBIT."""
+TOGETHER = 5
+"""Rows that are written at the same time."""
 ELSEWHERE = "62010E05"
 """A station of the demo's table where none of these vehicles came from."""
 
 
-async def main(folder: Path, trace: Path) -> None:
+async def main(folder: Path, trace: Path, sizes: str, story: str) -> None:
     recorder, world = Recorder(), World()
 
     def tell(mark: Mapping[str, Any]) -> None:
         world.hear(mark)
         recorder.mark(mark)
 
+    first, second = _days(story)
     recorder.start(folder, trace)
-    async with _open(folder, world, tell, "one") as (box, booth):
-        await _ordinary_day(booth)
-    async with _open(folder, world, tell, "two") as (box, booth):
-        await _bad_day(box, booth)
+    async with _open(folder, world, tell, sizes, "one") as (box, booth):
+        for scene in first:
+            await scene(box, booth)
+    async with _open(folder, world, tell, sizes, "two") as (box, booth):
+        for scene in second:
+            await scene(box, booth)
         rows = await box.store.rows("SELECT hash FROM journal ORDER BY seq")
         recorder.mark({"m": "journal", "hashes": [row["hash"].hex() for row in rows]})
         recorder.stop()  # as it stands: the plug, not a shutdown
@@ -46,11 +54,11 @@ async def main(folder: Path, trace: Path) -> None:
 
 @asynccontextmanager
 async def _open(
-    folder: Path, world: World, tell: Any, name: str
+    folder: Path, world: World, tell: Any, sizes: str, name: str
 ) -> AsyncIterator[tuple[Gateway, Collector]]:
     clock = SystemClock()
     centre = Centre(world, tell)
-    async with boxes.box_on(folder, clock, centre) as box:
+    async with boxes.box_on(folder, clock, centre, sizes=sizes) as box:
         bench = bench_of(box, world, tell, clock)
         lane = box.lanes[LANE]
         running = asyncio.create_task(lane.run())
@@ -63,16 +71,24 @@ async def _open(
             await asyncio.gather(running, sending, return_exceptions=True)
 
 
-async def _ordinary_day(booth: Collector) -> None:
-    await booth.serve({"preset": "car"})
-    await booth.serve({"preset": "truck"})
-    await booth.serve({"preset": "minimum_fare"})
-    await booth.serve({"preset": "zero_fare", "card_kind": "credit"})
-    await booth.serve({"preset": "mismatch"})
-    await _suspended(booth)
+async def _sign_off(box: Gateway, _: Collector) -> None:
+    """下班; the next vehicle opens a shift of its own."""
+    running = box.shifts.shown(LANE)
+    assert running is not None
+    await box.shifts.close(running["id"])
 
 
-async def _suspended(booth: Collector) -> None:
+async def _noted_together(box: Gateway, _: Collector) -> None:
+    """Several at once: they share a write, and a cut may tear it between them."""
+    moment = (box.clock.now_ms(), box.clock.monotonic_ms(), box.clock.boot_id, "")
+    entries = (
+        lambda draft, n=n: draft.add(LANE, "", moment, "noted", "", json.dumps({"n": n}))
+        for n in range(TOGETHER)
+    )
+    await asyncio.gather(*(box.store.log(entry) for entry in entries))
+
+
+async def _suspended(_: Gateway, booth: Collector) -> None:
     """One is put aside with its price agreed; another is served; the first comes back."""
     aside = booth.bench.put({"preset": "car"})
     await booth.do("read")
@@ -84,25 +100,14 @@ async def _suspended(booth: Collector) -> None:
     await booth.onward()
 
 
-async def _bad_day(box: Gateway, booth: Collector) -> None:
-    reader: Any = box.stations[LANE].devices.card
-    await _cancelled(booth)
-    await _wrong_hex(booth)
-    await _torn(booth, reader, "pulled_after")  # paid, and the card proves it
-    await _torn(booth, reader, "pulled_before")  # not paid: once more
-    await _card_gone(booth, reader)
-    await _by_hand(booth)
-    await booth.serve({"preset": "new_energy"})
-
-
-async def _cancelled(booth: Collector) -> None:
+async def _cancelled(_: Gateway, booth: Collector) -> None:
     booth.bench.put({"preset": "car"})
     await booth.do("read")
     await booth.onward(until=lambda state: state == "evidenced")
     await booth.do("cancel", reason="司机倒车离开")
 
 
-async def _wrong_hex(booth: Collector) -> None:
+async def _wrong_hex(_: Gateway, booth: Collector) -> None:
     booth.bench.put({"preset": "car"})
     await booth.do("read")
     await booth.onward(until=lambda state: state == "priced")
@@ -116,20 +121,32 @@ async def _wrong_hex(booth: Collector) -> None:
     raise AssertionError("the wrong Hex was taken")
 
 
-async def _torn(booth: Collector, reader: Any, fault: str) -> None:
-    """The card is pulled at DEBIT and laid back."""
-    booth.bench.put({"preset": "car"})
-    await booth.do("read")
-    await booth.onward(until=lambda state: state == "agreed")
-    reader.arm(fault, DEBIT)
-    shot = await booth.do("save")
-    assert shot["state"] == "doubtful", shot
-    await booth.bench.disarm()
-    await booth.onward()
+def _torn(fault: str) -> "Scene":
+    async def scene(box: Gateway, booth: Collector) -> None:
+        """The card is pulled at DEBIT and laid back."""
+        reader: Any = box.stations[LANE].devices.card
+        booth.bench.put({"preset": "car"})
+        await booth.do("read")
+        await booth.onward(until=lambda state: state == "agreed")
+        reader.arm(fault, DEBIT)
+        shot = await booth.do("save")
+        assert shot["state"] == "doubtful", shot
+        await booth.bench.disarm()
+        await booth.onward()
+
+    return scene
 
 
-async def _card_gone(booth: Collector, reader: Any) -> None:
+def _served(**fields: Any) -> "Scene":
+    async def scene(_: Gateway, booth: Collector) -> None:
+        await booth.serve(fields)
+
+    return scene
+
+
+async def _card_gone(box: Gateway, booth: Collector) -> None:
     """Doubtful, and the driver keeps his card: people decide."""
+    reader: Any = box.stations[LANE].devices.card
     booth.bench.put({"preset": "car"})
     await booth.do("read")
     await booth.onward(until=lambda state: state == "agreed")
@@ -140,7 +157,7 @@ async def _card_gone(booth: Collector, reader: Any) -> None:
     await booth.onward()
 
 
-async def _by_hand(booth: Collector) -> None:
+async def _by_hand(_: Gateway, booth: Collector) -> None:
     booth.bench.put({"preset": "no_entry"})
     shot = await booth.do("read")
     if shot["state"] != "held":
@@ -150,9 +167,46 @@ async def _by_hand(booth: Collector) -> None:
     )
 
 
+Scene = Callable[[Gateway, Collector], Awaitable[None]]
+_CAR, _TRUCK = _served(preset="car"), _served(preset="truck")
+_PAID_AFTER_ALL, _NOT_PAID = _torn("pulled_after"), _torn("pulled_before")
+_ORDINARY: tuple[Scene, ...] = (
+    _CAR,
+    _noted_together,
+    _TRUCK,
+    _noted_together,
+    _served(preset="minimum_fare"),
+    _served(preset="zero_fare", card_kind="credit"),
+    _served(preset="mismatch"),
+    _suspended,
+)
+_BAD: tuple[Scene, ...] = (
+    _noted_together,
+    _cancelled,
+    _noted_together,
+    _wrong_hex,
+    _PAID_AFTER_ALL,
+    _NOT_PAID,
+    _card_gone,
+    _by_hand,
+    _served(preset="new_energy"),
+)
+
+
+def _days(story: str) -> tuple[Sequence[Scene], Sequence[Scene]]:
+    """What happens before a restart, and after it."""
+    if not story:
+        return [*_ORDINARY, _sign_off], _BAD
+    dice = Random(story)
+    scenes = dice.sample([*_ORDINARY, *_BAD], 3)
+    ends = [_sign_off] if dice.random() < 0.5 else []
+    return [scenes[0], *ends], scenes[1:]
+
+
 if __name__ == "__main__":
     logging.disable(logging.ERROR)
-    boxes.press_checkpoints()
-    if len(sys.argv) > 3:
-        boxes.WEAK[sys.argv[3]]()
-    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    _, made_in, traced_to, sizes, told, weakness = [*sys.argv, "", ""][:6]
+    boxes.press(sizes)
+    if weakness:
+        boxes.WEAK[weakness]()
+    asyncio.run(main(Path(made_in), Path(traced_to), sizes, told))

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,9 @@ class Recorder:
         self._shim.powercut_start.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
         self._shim.powercut_mark.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
 
-    def start(self, folder: Path, trace: Path) -> None:
-        """Write down from now on. `folder` must be a real path; it may not exist yet."""
+    def start(self, folder: Path, trace: Path, prepare: Callable[[], None] = lambda: None) -> None:
+        """Write down from now on, after `prepare`. `folder`: a real path, may not exist yet."""
+        prepare()
         assert self._shim.powercut_start(os.fsencode(folder), os.fsencode(trace)) == 0, trace
 
     def stop(self) -> None:

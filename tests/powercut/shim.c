@@ -7,6 +7,7 @@
  * A trace is a run of records: kind (1), path length (4), data length (4), offset (8), all
  * little-endian; then the path below root, then the data.
  *   C created   W written at offset   T cut to length offset   S synced (file or folder)
+ *   Y the write just before was on disk when it returned (the file is open with O_DSYNC)
  *   R renamed to data   U unlinked   D folder made   X folder removed   M mark: data is the driver's
  */
 #define _GNU_SOURCE
@@ -113,6 +114,15 @@ void powercut_mark(const char *data, size_t size)
     if (path && (condition)) note(kind, path, data, size, offset); \
     pthread_mutex_unlock(&lock)
 
+/* A write, and its sync if the file was opened so (O_SYNC includes O_DSYNC): two records, so that
+ * a cut falls between them too. */
+static void note_write(int fd, const char *path, const void *data, size_t size, int64_t at)
+{
+    int flags = fcntl(fd, F_GETFL);
+    note('W', path, data, size, at);
+    if (flags >= 0 && (flags & O_DSYNC)) note('Y', path, NULL, 0, at);
+}
+
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at)
 {
     REAL(pwrite64);
@@ -120,7 +130,8 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at)
     pthread_mutex_lock(&lock);
     const char *path = path_of(fd, buffer);
     ssize_t done = real(fd, data, size, at);
-    NOTED(done > 0, 'W', path, data, (size_t)done, at);
+    if (path && done > 0) note_write(fd, path, data, (size_t)done, at);
+    pthread_mutex_unlock(&lock);
     return done;
 }
 ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { return pwrite64(fd, data, size, at); }
@@ -135,8 +146,8 @@ ssize_t write(int fd, const void *data, size_t size)
     pthread_mutex_lock(&lock);
     const char *path = path_of(fd, buffer);
     ssize_t done = raw_write(fd, data, size);
-    int64_t at = path && done > 0 ? lseek64(fd, 0, SEEK_CUR) - done : 0;
-    NOTED(done > 0, 'W', path, data, (size_t)done, at);
+    if (path && done > 0) note_write(fd, path, data, (size_t)done, lseek64(fd, 0, SEEK_CUR) - done);
+    pthread_mutex_unlock(&lock);
     return done;
 }
 
@@ -151,6 +162,21 @@ int ftruncate64(int fd, off64_t size)
     return failed;
 }
 int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
+
+/* Room made without a write: zeros, as far as anybody can read. */
+int posix_fallocate64(int fd, off64_t at, off64_t size)
+{
+    REAL(posix_fallocate64);
+    char buffer[PATH_MAX];
+    struct stat before;
+    pthread_mutex_lock(&lock);
+    const char *path = path_of(fd, buffer);
+    int unknown = fstat(fd, &before);
+    int failed = real(fd, at, size);
+    NOTED(!failed && !unknown && at + size > before.st_size, 'T', path, NULL, 0, at + size);
+    return failed;
+}
+int posix_fallocate(int fd, off_t at, off_t size) { return posix_fallocate64(fd, at, size); }
 
 static int sync_with(int (*real)(int), int fd)
 {

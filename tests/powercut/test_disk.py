@@ -3,7 +3,7 @@
 from pathlib import Path
 from random import Random
 
-from tests.powercut.disk import KINDS, Disk, Event, Image, digest, lay_out, look_at
+from tests.powercut.disk import KINDS, Disk, Event, Image, digest, lay_out, look_at, neighbour
 
 
 def call(kind: str, path: str, data: bytes = b"", offset: int = 0) -> Event:
@@ -108,6 +108,54 @@ def test_garbage_stays_within_one_sector_of_what_was_being_written() -> None:
         assert min(odd) >= 100
         assert max(odd) < 2148
         assert min(odd) // 512 == max(odd) // 512
+
+
+def test_a_write_that_waits_for_the_disk_makes_itself_durable_and_nothing_else() -> None:
+    start: Image = {"/a": b"........"}
+    disk = disk_after(call("W", "/a", b"1"), call("W", "/a", b"2", 4), start=start)
+
+    disk.do(call("Y", "/a", offset=4))
+
+    assert disk.image([]) == {"/a": b"....2..."}
+    assert disk.image(disk.pending) == {"/a": b"1...2..."}
+
+
+def test_what_waited_for_the_same_bytes_goes_with_it_and_never_comes_after() -> None:
+    disk = disk_after(call("W", "/a", b"11"), call("W", "/a", b"2"), start={"/a": b".."})
+
+    disk.do(call("Y", "/a"))
+
+    assert disk.pending == []
+    assert disk.image([]) == {"/a": b"21"}
+
+
+def test_between_such_a_write_and_its_return_it_may_be_torn() -> None:
+    disk = disk_after(call("W", "/a", b"n" * 1024), start={"/a": b"o" * 1024})
+    seen = {
+        bytes(disk.image(KINDS["torn512"](disk.pending, Random(n)))["/a"] or b"") for n in range(99)
+    }
+
+    assert seen == {a * 512 + b * 512 for a in (b"n", b"o") for b in (b"n", b"o")}
+
+
+def test_a_spoilt_page_takes_synced_bytes_with_it_and_no_others() -> None:
+    disk = disk_after(call("W", "/a", b"n" * 512, 4096 + 512), start={"/a": b"o" * 12288})
+    for number in range(50):
+        body = disk.image(neighbour(disk.pending, Random(number)))["/a"]
+        assert body is not None
+        assert body[4096:8192].count(b"o") < 64
+        assert body[:4096] == body[8192:] == b"o" * 4096
+
+
+def test_a_digest_follows_what_is_written() -> None:
+    disk = disk_after(start={"/a": b"old"})
+    before = digest(disk.image([]))
+    disk.do(call("W", "/a", b"new"))
+
+    assert digest(disk.image([])) == before
+    assert digest(disk.image(disk.pending)) == digest({"/a": b"new"})
+    disk.do(call("S", "/a"))
+    assert digest(disk.image([])) == digest({"/a": b"new"})
 
 
 def test_an_image_survives_being_laid_out_and_looked_at(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def folder() -> Iterator[Path]:
 def test_no_power_cut_loses_or_doubles_anything(folder: Path) -> None:
     recorded = record(folder)
     tally = replay(recorded, folder, seed=SEED, states=STATES, seconds=SECONDS)
-    told = summary(recorded, tally, SEED, SECONDS)
+    told = summary([recorded], tally, SEED, SECONDS)
     print(told)
     assert tally.violations == 0, told
     assert tally.states >= STATES_MIN, told
@@ -55,4 +55,4 @@ def test_a_safeguard_taken_away_is_noticed(folder: Path, weakness: str) -> None:
         weakness=weakness,
         stops_at_first=True,
     )
-    assert tally.violations, summary(recorded, tally, SEED, 150)
+    assert tally.violations, summary([recorded], tally, SEED, 150)

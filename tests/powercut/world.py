@@ -38,10 +38,20 @@ class World:
     """Record id → SHA-256 of the line that the centre accepted."""
     answers: list[dict[str, Any]] = field(default_factory=list)
     """Commands that were answered, and how."""
+    _digest: bytes = b""
 
     # The parts below only tell; whoever builds them lets the world hear what they say.
 
+    @property
+    def digest(self) -> bytes:
+        """Names all of it: equal worlds, equal digests."""
+        if not self._digest:
+            told = json.dumps([self.chips, self.notes, self.centre, self.answers], sort_keys=True)
+            self._digest = hashlib.blake2b(told.encode(), digest_size=16).digest()
+        return self._digest
+
     def hear(self, mark: Mapping[str, Any]) -> None:
+        self._digest = b""
         match mark["m"]:
             case "chip":
                 self.chips[mark["name"]] = mark["state"]

@@ -1,24 +1,49 @@
-"""What must be true of a box after a cut (reliability.md §0 and T0). Each finding is a sentence.
+"""What must be true of a box (reliability.md T0, as code). Each finding is a sentence.
 
-`on_opening` looks at the disk as recovery found it, before the lane does anything; `at_the_end`
-looks when everything standing was brought to its end and a fresh car has passed.
+`on_opening` looks at a disk as recovery left it, before the lane does anything; `at_the_end`
+looks when everything standing was brought to its end and a fresh car has passed; `quiet` says
+that nothing had to be mended, as after any cut that breaks no promise of the disk's.
+
+    i     told → at the centre exactly once     saved, delivered, arrived, `Collector` repeats: keys
+    ii    no debit without a record, and back   money
+    iii   a passage, at most one charge         money
+    iv    states only move up                   upward, derived
+    v     records without holes                 sequence
+    vi    shift = journal = centre              shifts, arrived
+    vii   the table in force is on the record   versions
+    viii  nobody is told before it is durable   history, saved, photos
+    ix    the two copies agree                  whole, agreed
+    x     a fresh car passes                    whoever drives the lane (tests/powercut/life.py)
+    xi    not vacuous                           whoever counts (tests/powercut/campaign.py)
 """
 
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from gateway.devices.etc_files import CardKind
 from gateway.devices.sim.card import Debit, SimUserCard
 from gateway.devices.sim.vehicle import CREDIT_PURSE, STORED_FEN
+from gateway.errors import JournalMismatch
 from gateway.flow import journal
-from tests.powercut.world import World
+from gateway.flow.shift import COLLECTED
 
 KEPT_REFUSALS = frozenset({"entry.mismatch"})
 """Refusals that are noted, key and all; the others are judged anew each time."""
+MENDED = "incident"
+"""The journal's note of something damaged that was mended."""
+
+
+class Promises(Protocol):
+    """What the world was told by a moment, and what the centre holds then."""
+
+    centre: dict[str, str]
+    """Record id → SHA-256 of the line that the centre accepted."""
+    answers: list[dict[str, Any]]
+    """{key, asked, rev, refused} or {key, asked, rev, state, passage, record, photo}."""
 
 
 class Scene(NamedTuple):
@@ -26,21 +51,25 @@ class Scene(NamedTuple):
 
     db: sqlite3.Connection
     folder: Path
-    world: World
+    world: Promises
     hashes: Sequence[str]
     """Of every journal row that the recorded program wrote, oldest first."""
+    photo: Callable[[str], tuple[int, str]] | None = None
+    """SHA-256 → (size, SHA-256 of what is there); None: look into the folder."""
 
 
 Check = Callable[[Scene], Iterator[str]]
 
 
 def on_opening(scene: Scene) -> list[str]:
-    checks: tuple[Check, ...] = (history, saved, keys, photos, delivered)
+    checks: tuple[Check, ...] = (history, saved, keys, photos, delivered, shifts)
     return [said for check in checks for said in check(scene)]
 
 
 def at_the_end(scene: Scene, cards: Sequence[SimUserCard]) -> list[str]:
-    checks: tuple[Check, ...] = (whole, sequence, photos, derived, arrived)
+    checks: tuple[Check, ...] = (
+        whole, sequence, upward, versions, photos, derived, shifts, arrived,
+    )  # fmt: skip
     return [*(said for check in checks for said in check(scene)), *money(scene.db, cards)]
 
 
@@ -55,7 +84,9 @@ def read_only(folder: Path) -> sqlite3.Connection:
 
 def history(scene: Scene) -> Iterator[str]:
     """The journal is a beginning of what really happened, and as long as anybody was told."""
-    newest = scene.db.execute("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+    newest = scene.db.execute(
+        "SELECT seq, hash FROM journal WHERE event <> ? ORDER BY seq DESC LIMIT 1", (MENDED,)
+    ).fetchone()
     seq, row_hash = (newest["seq"], newest["hash"].hex()) if newest else (0, "")
     told = max((answer["rev"] for answer in scene.world.answers), default=0)
     if seq < told:
@@ -89,13 +120,32 @@ def photos(scene: Scene) -> Iterator[str]:
     there = set()
     for sha256, size in scene.db.execute("SELECT sha256, size FROM evidence"):
         there.add(sha256)
-        file = scene.folder / "evidence" / sha256[:2] / f"{sha256[2:]}.jpg"
-        body = file.read_bytes() if file.exists() else b""
-        if len(body) != size or hashlib.sha256(body).hexdigest() != sha256:
-            yield f"a photo of {size} bytes is promised, {len(body)} bytes are there, or others"
+        there_size, there_sha256 = (scene.photo or _photo_in(scene.folder))(sha256)
+        if (there_size, there_sha256) != (size, sha256):
+            yield f"a photo of {size} bytes is promised, {there_size} bytes are there, or others"
     shown = {answer["photo"] for answer in scene.world.answers if answer.get("photo")}
     if missing := shown - there:
         yield f"{len(missing)} photos were shown and have no row"
+
+
+def photo_path(sha256: str) -> str:
+    """Below the data folder."""
+    return f"evidence/{sha256[:2]}/{sha256[2:]}.jpg"
+
+
+def _photo_in(folder: Path) -> Callable[[str], tuple[int, str]]:
+    def look(sha256: str) -> tuple[int, str]:
+        file = folder / photo_path(sha256)
+        body = file.read_bytes() if file.exists() else b""
+        return len(body), hashlib.sha256(body).hexdigest()
+
+    return look
+
+
+def quiet(scene: Scene) -> Iterator[str]:
+    """Nothing had to be mended."""
+    for (body,) in scene.db.execute("SELECT body FROM journal WHERE event = ?", (MENDED,)):
+        yield f"mended: {json.loads(body)['what']}"
 
 
 def delivered(scene: Scene) -> Iterator[str]:
@@ -114,12 +164,63 @@ def delivered(scene: Scene) -> Iterator[str]:
 
 
 def whole(scene: Scene) -> Iterator[str]:
-    """The file is sound and both hash chains hold, from the first row to the last."""
+    """The file is sound, all hash chains hold to the last row, and the two copies agree."""
     for (said,) in scene.db.execute("PRAGMA integrity_check"):
         if said != "ok":
             yield f"the database file is damaged: {said}"
-    for damage in journal.verify(scene.folder):
-        yield f"journal verify: row {damage.row}: {damage.what}"
+    yield from agreed(scene.folder)
+
+
+def agreed(folder: Path) -> list[str]:
+    """Both copies, row by row, as `lane-gateway journal verify` sees them."""
+    return [f"journal verify: row {d.row}: {d.what}" for d in journal.verify(folder)]
+
+
+def upward(scene: Scene) -> Iterator[str]:
+    """Each passage's rows lead from state to state as the rules say, and nothing follows an end."""
+    rows = scene.db.execute("SELECT passage_id, seq, event, state, body FROM journal ORDER BY seq")
+    passages: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        passages.setdefault(row["passage_id"], []).append(row)
+    passages.pop("", None)
+    for passage_id, story in passages.items():
+        try:
+            journal.replay(story)
+        except JournalMismatch as no:
+            yield f"passage {passage_id}: {no.detail}"
+        states = [row["state"] for row in story if row["state"]]
+        ends = [number for number, state in enumerate(states) if state in ("saved", "idle")]
+        if ends and states[ends[0] + 1 :]:
+            yield f"passage {passage_id} went on after its end: {states[ends[0] :]}"
+
+
+def versions(scene: Scene) -> Iterator[str]:
+    """A record names the tables that were in force when its passage began."""
+    begun = {
+        passage_id: json.loads(body)["parameters"]
+        for passage_id, body in scene.db.execute(
+            "SELECT passage_id, body FROM journal WHERE event = 'ReadRequested'"
+        )
+    }
+    for passage_id, line in scene.db.execute("SELECT passage_id, line FROM record"):
+        if json.loads(line)["paramVersions"] != begun.get(passage_id):
+            yield "a record names other tables than those its passage began with"
+
+
+def shifts(scene: Scene) -> Iterator[str]:
+    """What was signed off is what the records of that shift come to."""
+    for shift_id, totals in scene.db.execute(
+        "SELECT id, totals FROM shift WHERE closed_ms IS NOT NULL"
+    ):
+        told, kinds = json.loads(totals), tuple(COLLECTED)
+        marks = ",".join("?" * len(kinds))
+        count, sum_fen = scene.db.execute(
+            f"SELECT count(*), coalesce(sum(fee_fen) FILTER (WHERE kind IN ({marks})), 0)"
+            " FROM record WHERE shift_id = ? AND kind <> 'cancelled'",
+            (*kinds, shift_id),
+        ).fetchone()
+        if (told["count"], told["sum_fen"]) != (count, sum_fen):
+            yield f"shift {shift_id} was signed off as {told}, its records say {count}, {sum_fen}"
 
 
 def sequence(scene: Scene) -> Iterator[str]:
@@ -142,8 +243,8 @@ def derived(scene: Scene) -> Iterator[str]:
         ends = {None: row["state"], "saved": "saved"}
         if newest.get(row["id"]) != ends.get(row["ended"], "idle"):
             yield f"a passage is {row['state']}, its journal says {newest.get(row['id'])}"
-        if (row["ended"] == "saved") != (row["record_id"] is not None):
-            yield "a passage is saved without a record, or has one unsaved"
+        if (row["ended"] in ("saved", "cancelled")) != (row["record_id"] is not None):
+            yield "a passage ended without its record or stub, or has one and did not end"
 
 
 def arrived(scene: Scene) -> Iterator[str]:
