@@ -63,14 +63,15 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], SmallDisk]]:
             run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
             run("mount", "-o", "loop,errors=remount-ro", str(image), str(path))
         except (OSError, subprocess.CalledProcessError) as no:
-            assert "CI" not in os.environ, f"no small disk can be mounted: {no}"
+            if "CI" in os.environ:
+                raise
             pytest.skip(f"NOT TRIED: a small disk cannot be mounted here ({no})")
         mounted.append(path)
         return SmallDisk(image, path)
 
     yield make
     for path in mounted:
-        subprocess.run(["umount", "-l", str(path)], check=False, timeout=30)  # noqa: S607
+        subprocess.run(["umount", "-l", str(path)], check=False, timeout=30)
 
 
 def run(*command: str) -> str:

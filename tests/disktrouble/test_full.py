@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
