@@ -1,4 +1,4 @@
 """What the gateway costs: each figure with its goal, on the machine where it runs.
 
-`python -m tests.bench [commit|passage|start|memory|all] [--json FILE]`
+`python -m tests.bench [money|passage|start|memory|all] [--json FILE]`
 """

@@ -1,7 +1,6 @@
 """Run the benchmarks and say what was met: python -m tests.bench [which] [--json FILE]."""
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -9,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import commit, passage, start
+from tests.bench import money, passage, start
 from tests.bench.figure import Figure, as_json, table
 
 
@@ -31,7 +30,7 @@ def main() -> int:
 Bench = Callable[[Path, argparse.Namespace], list[Figure]]
 
 BENCHES: dict[str, Bench] = {
-    "commit": lambda folder, given: asyncio.run(commit.measure(folder, given.commits)),
+    "money": money.measure,
     "passage": lambda folder, given: passage.measure(folder, given.passages),
     "start": lambda folder, given: start.measure_start(folder, given.starts),
     "memory": lambda folder, given: start.measure_memory(folder, given.driven),
@@ -43,8 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("which", nargs="?", default="all", choices=[*BENCHES, "all"])
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures as JSON too")
     parser.add_argument("--dir", type=Path, help="measure on the disk of this folder")
-    parser.add_argument("--commits", type=int, default=2000)
+    parser.add_argument("--commits", type=int, default=1500)
     parser.add_argument("--passages", type=int, default=300)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the history; 0: leave out")
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument(
         "--driven", type=int, default=200, help="passages before memory's second look"

@@ -1,7 +1,8 @@
 """Boxes to measure: the demo as a person starts it, and one whose devices answer at once.
 
 Both are processes of their own, so that what the measuring costs is not in the figures. Run as a
-program, this is the second: python -m tests.bench.box DATA; it prints its port.
+program, this is the second: python -m tests.bench.box DATA [alone]; it prints its port. Alone it
+has no centre.
 """
 
 import asyncio
@@ -96,9 +97,9 @@ def _some(vehicle: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 @contextmanager
-def instant(folder: Path) -> Iterator[tuple[int, int]]:
-    """A box of its own process with instant twins: its port and its process id."""
-    program = [sys.executable, "-m", "tests.bench.box", str(folder)]
+def instant(folder: Path, *how: str) -> Iterator[tuple[int, int]]:
+    """A box of its own process with instant twins, once it serves: its port and its process id."""
+    program = [sys.executable, "-m", "tests.bench.box", str(folder), *how]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -190,7 +191,7 @@ def settings(folder: Path, center_port: int) -> config.Settings:
     return config.demo(folder, 0, center, CENTER_TOKEN).model_copy(update={"lan": None})
 
 
-async def _serve(folder: Path) -> None:
+async def _serve(folder: Path, *, is_alone: bool) -> None:
     clock = SystemClock()
     devices = partial(build.devices, is_instant=True)
     stop, (center_port,) = stop_on_signals(), free_ports(1)
@@ -199,15 +200,19 @@ async def _serve(folder: Path) -> None:
         await serve(
             box,
             stop,
-            more=[EmbeddedCenter(folder / "center", center_port, box, clock)],
+            more=[] if is_alone else [_center(folder, center_port, box, clock)],
             tables=[bench_routes.routes],
             equip=lambda app: app.__setitem__(bench_routes.BENCH, bench),
             ready=lambda url, _: print(url.rpartition(":")[2], flush=True),
         )
 
 
+def _center(folder: Path, port: int, box: Gateway, clock: Clock) -> EmbeddedCenter:
+    return EmbeddedCenter(folder / "center", port, box, clock)
+
+
 def main(arguments: Sequence[str]) -> None:
-    asyncio.run(_serve(Path(arguments[0])))
+    asyncio.run(_serve(Path(arguments[0]), is_alone="alone" in arguments))
     os._exit(0)  # nothing is left to write; the interpreter's own end is not what we measure
 
 

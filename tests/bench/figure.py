@@ -18,14 +18,16 @@ class Figure:
     seen: float
     unit: str
     goal: float | None = None
-    """The most it may be."""
+    """The most it may be, or the least."""
     note: str = ""
+    is_least: bool = False
 
     @property
     def verdict(self) -> str:
         if self.goal is None:
             return ""
-        return "met" if self.seen <= self.goal else "MISSED"
+        is_met = self.seen >= self.goal if self.is_least else self.seen <= self.goal
+        return "met" if is_met else "MISSED"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -64,7 +66,8 @@ def as_json(figures: Sequence[Figure]) -> dict[str, Any]:
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
-    goal = "" if figure.goal is None else f"≤ {_number(figure.goal)}"
+    sign = "≥" if figure.is_least else "≤"
+    goal = "" if figure.goal is None else f"{sign} {_number(figure.goal)}"
     return (
         figure.name,
         goal,

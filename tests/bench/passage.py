@@ -47,12 +47,13 @@ async def _at_lane(folder: Path, count: int) -> list[list[float]]:
         bench = box.bench_of(built, clock)
         running = asyncio.create_task(built.lanes["X03"].run())
         try:
-            return [await _passage(built, bench.put({"preset": "truck"})) for _ in range(count)]
+            return [await one(built, bench.put({"preset": "truck"})) for _ in range(count)]
         finally:
             running.cancel()
 
 
-async def _passage(built: Gateway, vehicle: dict[str, Any]) -> list[float]:
+async def one(built: Gateway, vehicle: dict[str, Any]) -> list[float]:
+    """All commands of one vehicle at the lane; milliseconds of each."""
     lane, times, told = built.lanes["X03"], [], {}
     for number, body in enumerate(box.commands(vehicle)):
         command, key = COMMAND.validate_python(body), f"{vehicle['card_id']}-{number}"
