@@ -1,15 +1,21 @@
 """Prove it: python -m tests.powercut [--states N] [--seed S]. Exit 1 if anything was violated."""
 
 import argparse
+import asyncio
 import secrets
 import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.powercut import box
-from tests.powercut.campaign import known, record, replay, summary, workshop
+from tests.powercut.campaign import Recorded, known, record, replay, summary, workshop
+from tests.powercut.disk import read_trace
+from tests.powercut.programs import start_programs
+from tests.powercut.recording import Recording
 from tests.powercut.tally import Tally
+from tests.powercut.world import World
 
 
 def main() -> int:
@@ -34,6 +40,8 @@ def main() -> int:
                 weakness=given.weak,
                 neighbour=given.neighbour,
             )
+            if not number:
+                found.add(_started(recorded, folder, given.seed, given.programs))
             tally.add(found.as_json())
             all_recorded.append(recorded)
             if given.stories > 1:
@@ -48,6 +56,11 @@ def main() -> int:
             flags = f"--seed '{given.seed}' --sizes {given.sizes}"
             print(f"once more   python -m tests.powercut {flags} {again}")
     return 1 if tally.violations else 0
+
+
+def _started(recorded: Recorded, folder: Path, seed: str, count: int) -> dict[str, Any]:
+    recording = Recording(read_trace(recorded.trace), {}, World())
+    return asyncio.run(start_programs(recording, folder, seed, count)).as_json()
 
 
 def _again(given: argparse.Namespace, folder: Path) -> int:
@@ -75,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=900.0, help="stop trying after these")
     parser.add_argument(
         "--stories", type=int, default=1, help="recordings; from the second on, chosen by chance"
+    )
+    parser.add_argument(
+        "--programs", type=int, default=0, help="whole programs to start, over and above"
     )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--sizes", default="small", choices=box.SIZES, help="of the log's files")

@@ -133,6 +133,8 @@ def summary(stories: Sequence[Recorded], tally: Tally, seed: str, took_s: float)
         f" own threads, {life_ms:.0f} ms of processor each",
         f"  found in  {listed(tally.found)}",
         f"  came to   {listed(tally.settled)}",
+        f"programs    {tally.programs} whole programs started on such disks and asked over HTTP;"
+        f" {tally.served} took a vehicle through",
         f"violations  {tally.violations}",
         *(f"  {count} × {said}" for said, count in tally.sorts.most_common()),
         *(f"  {example}" for example in tally.examples[:8]),

@@ -37,8 +37,10 @@ AGAIN_STATES = 24
 """So many cuts of each."""
 THREADED = 8
 """One life of so many has the store's own threads."""
-LIFE_SHARE = 0.5
-"""Of the time, for lives; those that must wait are lived when all disks were tried."""
+LIFE_SHARE = 0.3
+"""Of the processor, for lives; those that must wait are lived when the disks were tried."""
+LIVES_FROM = 0.8
+"""Of the time, when no further disk is tried, so that the lives that wait have theirs."""
 COLLECT_EVERY = 500
 
 
@@ -70,20 +72,22 @@ class Replay:
     ) -> None:
         """This process's share of all cuts, until enough states were tried or time is up."""
 
-        def is_enough() -> bool:
+        disks_until_s = time.monotonic() + LIVES_FROM * (until_s - time.monotonic())
+
+        def is_enough(until_s: float) -> bool:
             is_found = stops_at_first and self.tally.violations > 0
             return is_found or time.monotonic() >= until_s
 
         for places in rounds(recording.events, self._seed, *share, kinds):
             for place, image, world in recording.states(places, self._seed):
-                if is_enough() or self.tally.states >= states_max:
+                if is_enough(disks_until_s) or self.tally.states >= states_max:
                     break
                 await self.attempt(recording, place, image, world, f"{place}", 1)
             else:
                 continue
             break
         for place, image, world in recording.states(self._waiting, self._seed):
-            if is_enough():
+            if is_enough(until_s):
                 break
             await self._live(recording, image, world, f"{place}", 1)
 

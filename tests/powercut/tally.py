@@ -22,6 +22,10 @@ class Tally:
     """Boxes that were started on such a disk and lived on."""
     threaded: int = 0
     """Of these, with the store's own threads."""
+    programs: int = 0
+    """Whole programs that were started on such a disk and asked over HTTP."""
+    served: int = 0
+    """Of these, those that took a vehicle through."""
     torn: int = 0
     """States in which a torn write was wiped from the log."""
     mended: int = 0

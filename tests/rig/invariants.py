@@ -73,6 +73,14 @@ def at_the_end(scene: Scene, cards: Sequence[SimUserCard]) -> list[str]:
     return [*(said for check in checks for said in check(scene)), *money(scene.db, cards)]
 
 
+def long_after(scene: Scene) -> list[str]:
+    """At any time, whatever went on since; nobody writes now."""
+    checks: tuple[Check, ...] = (
+        kept, saved, keys, whole, sequence, upward, versions, photos, derived, shifts, quiet,
+    )  # fmt: skip
+    return [said for check in checks for said in check(scene)]
+
+
 def read_only(folder: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{(folder / 'lane.db').as_uri()}?mode=ro", uri=True)
     db.row_factory = sqlite3.Row
@@ -93,6 +101,19 @@ def history(scene: Scene) -> Iterator[str]:
         yield f"the collector saw rev {told}, the journal ends at {seq}"
     if seq > len(scene.hashes) or (seq and scene.hashes[seq - 1] != row_hash):
         yield f"row {seq} of the journal is not the one that was written"
+
+
+def kept(scene: Scene) -> Iterator[str]:
+    """Every row that anybody was told of is the one that was written."""
+    told = max((answer["rev"] for answer in scene.world.answers), default=0)
+    for seq, row_hash in scene.db.execute(
+        "SELECT seq, hash FROM journal WHERE seq <= ? ORDER BY seq", (told,)
+    ):
+        if scene.hashes[seq - 1] != row_hash.hex():
+            yield f"row {seq} of the journal is not the one that was written"
+    (rows,) = scene.db.execute("SELECT count(*) FROM journal WHERE seq <= ?", (told,)).fetchone()
+    if rows != told:
+        yield f"of {told} rows that somebody was told of {rows} are there"
 
 
 def saved(scene: Scene) -> Iterator[str]:
