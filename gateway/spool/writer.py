@@ -81,7 +81,8 @@ class Writer:
     @property
     def is_behind(self) -> bool:
         """The tables do not show all that was promised; `follow` brings them there."""
-        return self.copies.is_behind or self._posted != self.copies.later_done
+        copies = self.copies
+        return copies.is_behind or copies.spool.is_stale or self._posted != copies.later_done
 
     async def stop(self) -> None:
         self._jobs.put(None)
@@ -154,6 +155,7 @@ class Writer:
 
     def _single(self, job: Job) -> None:
         try:
+            self._look_again()
             if job.kind == LOOK:
                 self.copies.follow()  # first: what it mends has a row of its own
                 self._log([job])
@@ -165,6 +167,17 @@ class Writer:
             _tell(job, _fail, no)
         else:
             _tell(job, _finish, None)
+
+    def _look_again(self) -> None:
+        """Nobody is shown tables that lack what a refused write left on disk after all.
+
+        Raises: StoreUnavailable.
+        """
+        if self.copies.spool.is_stale:
+            try:
+                self.copies.look_again()
+            except OSError as no:
+                raise StoreUnavailable(f"磁盘读写出错：{no.strerror}") from no
 
     # ---- the log ----
 
