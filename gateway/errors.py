@@ -14,6 +14,7 @@ GatewayError(code, http_status, retryable; says detail and action in Chinese)
 ├─ OutcomeUnknown           irreversible command, no answer: prove, never repeat
 ├─ FareUnknown(reason)      no path, no table, no service
 ├─ RequestInvalid           the request is malformed; nothing changed (422)
+│  ├─ ParcelRefused         a carried file that was changed, or is another's (422)
 │  └─ EntryMismatch, …      a well-formed request that the facts contradict (422)
 ├─ AccessRefused            wrong password, not a master, locked (401/403)
 ├─ TlsUnavailable           no certificate for handhelds; the booth sells on
@@ -53,6 +54,12 @@ class ConfigInvalid(GatewayError):
 
     code = "config.invalid"
     default_action = "请改正配置文件后重新启动"
+
+
+class FolderHeld(ConfigInvalid):
+    """Another gateway runs on this data folder."""
+
+    code = "config.folder_held"
 
 
 class PortTaken(GatewayError):
@@ -216,6 +223,21 @@ class KeyReused(RequestInvalid):
 
     code = "request.key_reused"
     default_action = "请刷新页面后重试"
+
+
+class ParcelRefused(RequestInvalid):
+    """A carried file is not whole, not signed as it must be, or not what is asked for."""
+
+    code = "parcel.refused"
+    default_action = "请用原来的文件重新拷贝；仍不行请通知维护人员"
+
+
+class KeyMissing(GatewayError):
+    """A signing key is not there or cannot be read."""
+
+    code = "key.missing"
+    http_status = 422
+    default_action = "请核对密钥文件；本机的密钥在网关第一次启动时生成"
 
 
 class HeaderMissing(GatewayError):

@@ -5,6 +5,7 @@ journal says where it was. Knows no lane, no device, no centre.
 """
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -13,9 +14,10 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, Self, TextIO
 
-from gateway.errors import GatewayError
+from gateway.errors import ConfigInvalid, FolderHeld, GatewayError
 from gateway.units import Clock, beijing
 
 log = logging.getLogger(__name__)
@@ -223,3 +225,25 @@ def log_to(stream: TextIO | None = None, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def hold(data: Path) -> int:
+    """Make the data folder if need be, and hold it until the descriptor is closed.
+
+    Raises: ConfigInvalid; FolderHeld, if another process has it.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as no:
+        raise ConfigInvalid(
+            f"数据文件夹 {data} 不能用：{no.strerror}", "请建立这个文件夹，并交给运行网关的用户"
+        ) from no
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as held:
+        os.close(fd)
+        raise FolderHeld(
+            f"数据文件夹 {data} 正被另一个网关进程使用", "请先停掉另一个进程"
+        ) from held
+    return fd

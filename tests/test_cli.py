@@ -143,14 +143,6 @@ def test_show_tells_the_story_with_numbers_masked(
     assert main(["journal", "show", str(data), "P-2"]) == 1
 
 
-@pytest.mark.parametrize("what", ["export", "import-receipt"])
-def test_what_is_not_there_yet_says_so(
-    data: Path, what: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["journal", what, str(data)]) == 2
-    assert "尚未提供" in capsys.readouterr().err
-
-
 def unpacked(file: Path) -> dict[str, str]:
     with tarfile.open(file) as tar:
         members = {m.name: tar.extractfile(m) for m in tar.getmembers()}

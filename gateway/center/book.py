@@ -75,6 +75,15 @@ class Book:
     async def high_water(self, lane: str) -> int:
         return await self._write(lambda db: _high_water(db, lane))
 
+    async def next_receipt(self, export: str, made_ms: int) -> int:
+        """Its number; they go up by one. `export`: SHA-256 of the export's manifest."""
+
+        def work(db: sqlite3.Connection) -> int:
+            told = "INSERT INTO receipt (made_ms, export) VALUES (?, ?)"
+            return db.execute(told, (made_ms, export)).lastrowid or 0
+
+        return await self._write(work)
+
     async def lane(self, lane: str) -> dict[str, Any]:
         """`{stored, stubs, cancelled, corrections, holes, high_water, last_heartbeat}`.
 

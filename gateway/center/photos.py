@@ -68,6 +68,10 @@ class Photos:
         part = self._part(sha256)
         return part.stat().st_size if part.exists() else 0
 
+    def drop_part(self, sha256: str) -> None:
+        """Forget an unfinished upload: the whole file has come another way."""
+        self._part(sha256).unlink(missing_ok=True)
+
     async def take(self, sha256: str, piece: Piece, body: AsyncIterator[bytes]) -> Taken:
         """Append a piece as it arrives; when the last byte is here, check and keep."""
         async with self._locks[sha256]:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from gateway.check import box, devices, outside
+from gateway.check import box, devices, outside, signing
 from gateway.check.finding import Finding, Level, warn
 from gateway.config import LaneSection, Settings, load
 from gateway.errors import ConfigInvalid
@@ -49,6 +49,7 @@ def _checks(settings: Settings, clock: Clock) -> list[Check]:
         ("流水库", lambda: box.store(settings)),
         ("时钟", lambda: box.clock(settings, clock)),
         ("证书", lambda: box.certificates(settings, clock)),
+        ("签名密钥", lambda: signing.key(settings)),
         ("参数", lambda: outside.parameters(settings, clock)),
         ("中心", lambda: outside.center(settings, clock)),
     ]

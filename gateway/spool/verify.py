@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.spool import segment, tables
-from gateway.spool.frame import GENESIS
+from gateway.spool.frame import GENESIS, Frame
 
 
 class Damage(NamedTuple):
@@ -29,6 +29,13 @@ class Chain(NamedTuple):
     seq: int
     hash: bytes
     verdict: str
+
+
+class Walked(NamedTuple):
+    """A row of the log, and the hash it stands on."""
+
+    previous: bytes
+    frame: Frame
 
 
 def log_damage(folder: Path, processes: int = 1) -> list[Damage]:
@@ -92,7 +99,7 @@ def table_damage(path: Path, folder: Path) -> Iterator[Damage]:
 
 def _journal_damage(db: sqlite3.Connection, name: str, folder: Path) -> Iterator[Damage]:
     seq = 0
-    for told, frame in zip_longest(tables.rows(db), _log_hashes(folder)):
+    for told, frame in zip_longest(tables.rows(db), frames_of(folder)):
         if told is None:
             return  # the tables follow later; what is missing comes from the log
         row = told.row.seq
@@ -102,17 +109,20 @@ def _journal_damage(db: sqlite3.Connection, name: str, folder: Path) -> Iterator
             yield Damage(name, row, "流水的哈希链断了：本条或上一条被改过")
         elif frame is None:
             yield Damage(name, row, "流水日志里没有这一条")
-        elif frame != (row, told.hash):
+        elif (frame.frame.seq, frame.frame.hash) != (row, told.hash):
             yield Damage(name, row, "和流水日志里的不是同一条")
         seq = row
 
 
-def _log_hashes(folder: Path) -> Iterator[tuple[int, bytes]]:
+def frames_of(folder: Path) -> Iterator[Walked]:
+    """Every row of the log that stands in an unbroken run, oldest first."""
     used = [(path, head) for path in _paths(folder) if (head := segment.read_head(_head_of(path)))]
     for number, (path, head) in enumerate(used):
         below = used[number + 1][1].first_seq if number + 1 < len(used) else None
+        previous = head.previous
         for _, frame in segment.frames(memoryview(path.read_bytes()), head, below):
-            yield frame.seq, frame.hash
+            yield Walked(previous, frame)
+            previous = frame.hash
 
 
 def _record_damage(db: sqlite3.Connection, name: str) -> Iterator[Damage]:

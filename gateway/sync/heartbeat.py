@@ -38,6 +38,8 @@ class Box(BaseModel):
     devices: Mapping[str, str] = {}
     """Device → ok, degraded, missing."""
     certificate_days_left: int | None = None
+    lane_key: str = ""
+    """Public key of this box's exports, 64 hex digits; empty if it has none."""
 
 
 class Heartbeat(BaseModel):
@@ -54,6 +56,7 @@ class Heartbeat(BaseModel):
     disk_free_bytes: int | None
     devices: Mapping[str, str]
     certificate_days_left: int | None
+    lane_key: str
 
 
 EXAMPLE: dict[str, Any] = {
@@ -67,6 +70,7 @@ EXAMPLE: dict[str, Any] = {
     "disk_free_bytes": 51539607552,
     "devices": {"reader": "ok", "psam": "ok", "scale": "degraded"},
     "certificate_days_left": 211,
+    "lane_key": "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
 }
 """What a centre receives; `{"lane": "X03", "high_water": 1042, "at_ms": …}` is the answer."""
 

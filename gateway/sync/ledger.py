@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from gateway.store import Store
 from gateway.sync.center import Line, Verdict
 
-PUSH = "push"
+PUSH, RECEIPT = "push", "receipt"
+"""`via` of the centre's own word, over the line and carried by hand; a consumer's is its name."""
 PARKED_SHOWN = 100
 
 OWED = """
@@ -109,42 +110,65 @@ class Ledger:
         held = [v.seq for v in verdicts if v.seq in stubs and _is_held(v)]
 
         def work(db: sqlite3.Connection) -> int:
-            db.executemany(MARK_STUB, [(lane, seq) for seq in held])
-            return sum(mark(db, lane, verdict, via, at_ms) for verdict in whole)
+            mark_stubs(db, lane, held)
+            changed = [v for v in whole if mark(db, lane, v, via, at_ms)]
+            return sum(v.verdict == "refused" for v in changed)
 
         return await self._store.write(work)
 
-    async def owe_again(self, lane: str, high_water: int) -> int:
+    async def owe_again(self, lane: str, high_water: int, at_ms: int) -> int:
         """The centre holds nothing above `high_water`, says it. Returns how many it has lost."""
-        return await self._store.write(lambda db: _owe_again(db, lane, high_water))
+        return await self._store.write(lambda db: _owe_again(db, lane, high_water, at_ms))
+
+
+def lost_mark(lane: str) -> str:
+    """Name of the mark that says when the centre last lacked what it had acknowledged:
+    {at_ms, high_water}. A receipt from before then is no proof."""
+    return f"lost:{lane}"
+
+
+def mark_stubs(db: sqlite3.Connection, lane: str, seqs: Sequence[int]) -> None:
+    """The centre holds the stubs of these refused records."""
+    db.executemany(MARK_STUB, [(lane, seq) for seq in seqs])
 
 
 def mark(db: sqlite3.Connection, lane: str, verdict: Verdict, via: str, at_ms: int) -> bool:
-    """One record's fate; `retry` leaves no trace. True if it is parked now and was not before."""
+    """One record's fate; `retry` leaves no trace. True if it was another one before."""
     if verdict.verdict == "retry":
         return False
     row = (lane, verdict.seq, verdict.verdict, verdict.reason or None, via, at_ms)
-    changed = db.execute(MARK, row).rowcount
-    return verdict.verdict == "refused" and changed > 0
+    return db.execute(MARK, row).rowcount > 0
 
 
-def _owe_again(db: sqlite3.Connection, lane: str, high_water: int) -> int:
-    """Only what this centre acknowledged by push can be doubted by its own word; a consumer that
-    pulled answers for itself."""
+def _owe_again(db: sqlite3.Connection, lane: str, high_water: int, at_ms: int) -> int:
+    """Only what this centre acknowledged can be doubted by its own word; a consumer that pulled
+    answers for itself."""
     next_one = db.execute(
         "SELECT verdict, stub_sent, via FROM delivery WHERE lane = ? AND seq = ?",
         (lane, high_water + 1),
     ).fetchone()
     is_settled = next_one is not None and (next_one[0] != "refused" or bool(next_one[1]))
-    if not is_settled or next_one[2] != PUSH:
+    if not is_settled or next_one[2] not in (PUSH, RECEIPT):
         return 0
-    above = (lane, high_water, PUSH)
+    above = (lane, high_water, PUSH, RECEIPT)
     lost = db.execute(
-        "DELETE FROM delivery WHERE lane = ? AND seq > ? AND via = ? AND verdict <> 'refused'",
+        "DELETE FROM delivery WHERE lane = ? AND seq > ? AND via IN (?, ?)"
+        " AND verdict <> 'refused'",
         above,
     ).rowcount
-    again = "UPDATE delivery SET stub_sent = 0 WHERE lane = ? AND seq > ? AND via = ?"
+    again = "UPDATE delivery SET stub_sent = 0 WHERE lane = ? AND seq > ? AND via IN (?, ?)"
+    value = json.dumps({"at_ms": at_ms, "high_water": high_water})
+    keep_mark(db, lost_mark(lane), value, at_ms)
     return lost + db.execute(again, above).rowcount
+
+
+def keep_mark(db: sqlite3.Connection, name: str, value: str, at_ms: int) -> None:
+    """One line of `sync_mark`."""
+    db.execute(
+        "INSERT INTO sync_mark (name, value, at_ms) VALUES (?, ?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value, at_ms = excluded.at_ms",
+        (name, value, at_ms),
+    )
 
 
 def _is_held(verdict: Verdict) -> bool:

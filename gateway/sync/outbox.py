@@ -130,7 +130,7 @@ class Outbox:
         now_ms = self._clock.monotonic_ms()
         if high_water is None or marks != route.marks or now_ms < route.doubt_until_ms:
             return
-        lost = await self._ledger.owe_again(lane, high_water)
+        lost = await self._ledger.owe_again(lane, high_water, self._clock.now_ms())
         if not lost:
             if high_water >= (route.floor or 0):
                 route.doubt_pause_s = 0.0

@@ -1,0 +1,68 @@
+"""Receipts that a station master carries in: the file itself as the body, bounded, then checked."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from gateway.errors import ParcelRefused
+from gateway.sync.receipts import Receipts
+from gateway.web.api import Api, Media, Needs, require
+from gateway.web.faults import answer
+
+SIZE_MAX = 64 * 1024 * 1024  # some 600 000 verdicts
+PIECE = 64 * 1024
+
+routes = Api()
+
+
+class ReceiptTooLarge(ParcelRefused):
+    """More bytes than a receipt may have; reading stopped there."""
+
+    http_status = 413
+
+
+@dataclass(frozen=True, slots=True)
+class Tray:
+    """Where receipts are laid down while they are looked at, and who looks."""
+
+    receipts: Receipts
+    folder: Path
+
+
+RECEIPTS = web.AppKey("receipts", Tray)
+
+
+class ReceiptTaken(BaseModel):
+    """`settled`: records whose fate is new; `was_known`: this very receipt was taken before."""
+
+    number: int
+    settled: int
+    said: dict[str, int]
+    was_known: bool
+
+
+@routes.api(
+    "POST",
+    "/api/receipts",
+    summary="导入中心的离线回执（文件本身作为请求体）；须站长登录",
+    needs=Needs.SELL,
+    body=Media("application/x-tar"),
+    answers={200: ReceiptTaken},
+    faults=(403, 413, 422),
+)
+async def take_receipt(request: web.Request) -> web.Response:
+    """422 if it is not the centre's, not ours, changed, or older than what is known."""
+    who, tray = require(request, "master"), request.app[RECEIPTS]
+    tray.folder.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=tray.folder, prefix="receipt-") as file:
+        size = 0
+        async for piece in request.content.iter_chunked(PIECE):
+            size += file.write(piece)
+            if size > SIZE_MAX:
+                raise ReceiptTooLarge(f"回执超过 {SIZE_MAX // 1024 // 1024} MB")
+        file.flush()
+        taken = await tray.receipts.take(Path(file.name), who.operator)
+    return answer(taken._asdict())
