@@ -1,7 +1,6 @@
 """The composition root: builds every part, hands each only what it needs, runs them together."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
@@ -15,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway import __version__, tls
+from gateway import __version__, keys, tls
 from gateway.access import Access, demo_operators
 from gateway.config import LaneSection, Settings
 from gateway.devices import build
@@ -46,7 +45,7 @@ from gateway.flow.shift import Shifts
 from gateway.flow.watch import Watch
 from gateway.pairing import Pairings
 from gateway.params import Operators
-from gateway.runtime import LoopLag, Notifier, Service, Topic, Watchdog, supervise
+from gateway.runtime import LoopLag, Notifier, Service, Topic, Watchdog, hold, supervise
 from gateway.store import Store
 from gateway.sync.batches import Batches
 from gateway.sync.center import CenterClient
@@ -55,9 +54,10 @@ from gateway.sync.heartbeat import Box, Heartbeats
 from gateway.sync.holdings import Holdings
 from gateway.sync.outbox import Outbox
 from gateway.sync.photos import PhotoPusher
+from gateway.sync.receipts import Receipts
 from gateway.sync.shelf import ParameterShelf, public_key
 from gateway.units import Clock, SystemClock, beijing
-from gateway.web import approvals, corrections, ops, pairing, pull
+from gateway.web import approvals, corrections, ops, pairing, pull, receipts
 from gateway.web.app import Parts, create_app
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,10 @@ class Gateway:
         self.batches = Batches(store, names, clock, self.outbox.poke)
         self.lag = LoopLag(clock)
         self.certificate: tls.Identity | None = None
+        self.public_hex = ""
+        """Of the key that this box signs its exports with."""
+        self._center_key = bytes.fromhex(key) if key else None
+        self.receipts = Receipts(store, lambda: self._center_key, clock, self.outbox.poke)
         self.stations = {section.name: self._station(section) for section in settings.lane}
         self.lanes: Mapping[str, Lane] = {n: s.lane for n, s in self.stations.items()}
 
@@ -151,6 +155,11 @@ class Gateway:
             self.batches,
             self.lag,
         ]
+
+    def trust(self, public_hex: str) -> None:
+        """From now on parameter packages and receipts must bear this centre's signature."""
+        self.shelf.trust(public_key(public_hex))
+        self._center_key = bytes.fromhex(public_hex)
 
     async def greet_center(self) -> None:
         """The centre is there, as of now: do not wait for the next round of every loop."""
@@ -310,6 +319,7 @@ class Gateway:
             disk_free_bytes=disk_usage(self.settings.data).free,
             devices={key: lamp["state"] for key, lamp in lamps.items()},
             certificate_days_left=left.days if left else None,
+            lane_key=self.public_hex,
         )
 
 
@@ -334,17 +344,28 @@ async def gateway(
         StoreUnavailable; ParameterInvalid.
     """
     async with AsyncExitStack() as stack:
-        stack.callback(os.close, _hold(settings.data))
+        stack.callback(os.close, hold(settings.data))
         place.prepare(settings.data, settings.spool.folder)
         store = await Store.open(settings.database, clock, settings.spool.block_bytes)
         stack.push_async_callback(store.close)
         box = Gateway(settings, clock, store, devices)
+        box.public_hex = _key_of(settings.data)
         stack.push_async_callback(box.close)
         await _load_tables(box)
         for lane in box.lanes.values():
             await lane.recover()
         await box.outbox.refresh()
         yield box
+
+
+def _key_of(data: Path) -> str:
+    """The box's public key, made at the first start; empty if the disk does not take it. It sells
+    all the same: only exports must wait."""
+    try:
+        return keys.prepare(data).public_hex
+    except OSError as no:
+        log.error("no signing key", extra={"why": str(no)})
+        return ""
 
 
 async def _load_tables(box: Gateway) -> None:
@@ -480,6 +501,7 @@ def _app(
     all_tables = [
         approvals.routes,
         corrections.routes,
+        receipts.routes,
         pairing.routes,
         pull.routes,
         ops.routes,
@@ -496,6 +518,7 @@ def _app(
     }
     app[approvals.APPROVALS] = box.approvals
     app[corrections.CORRECTIONS] = box.corrections
+    app[receipts.RECEIPTS] = receipts.Tray(box.receipts, box.settings.data / "incoming")
     app[ops.VITALS], app[ops.CLOCK] = box, box.clock
     return app
 
@@ -520,25 +543,6 @@ async def _open(
 
 def _wall(now_ms: int, age_ms: int | None) -> int | None:
     return None if age_ms is None else now_ms - age_ms
-
-
-def _hold(data: Path) -> int:
-    """Make the data folder if need be, and hold it for this process. Raises: ConfigInvalid."""
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as no:
-        raise ConfigInvalid(
-            f"数据文件夹 {data} 不能用：{no.strerror}", "请建立这个文件夹，并交给运行网关的用户"
-        ) from no
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as held:
-        os.close(fd)
-        raise ConfigInvalid(
-            f"数据文件夹 {data} 正被另一个网关进程使用", "请先停掉另一个进程"
-        ) from held
-    return fd
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -24,7 +24,6 @@ from gateway.devices import build
 from gateway.devices.sim.faults import DemoClock
 from gateway.errors import CenterUnavailable, PortTaken, RequestInvalid
 from gateway.runtime import log_to
-from gateway.sync.shelf import public_key
 from gateway.units import Clock, SystemClock
 from gateway.web import bench as bench_routes
 
@@ -136,7 +135,7 @@ class EmbeddedCenter:
             if refused < REFUSALS_MAX:
                 return False
             raise PortTaken(str(ready.get("detail") or "内置中心没有启动"))
-        self._box.shelf.trust(public_key(ready["public_key"]))
+        self._box.trust(ready["public_key"])
         with suppress(CenterUnavailable):
             await self._box.greet_center()
         return True
