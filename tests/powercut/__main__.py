@@ -12,6 +12,7 @@ from typing import Any
 from tests.powercut import box
 from tests.powercut.campaign import Recorded, known, record, replay, summary, workshop
 from tests.powercut.disk import read_trace
+from tests.powercut.opening import CUT, LOSSES
 from tests.powercut.programs import start_programs
 from tests.powercut.recording import Recording
 from tests.powercut.tally import Tally
@@ -38,7 +39,7 @@ def main() -> int:
                 seconds=left_s / (given.stories - number),
                 processes=given.processes,
                 weakness=given.weak,
-                neighbour=given.neighbour,
+                loss=given.loss,
             )
             if not number:
                 found.add(_started(recorded, folder, given.seed, given.programs))
@@ -53,7 +54,7 @@ def main() -> int:
         print(summary(all_recorded, tally, given.seed, time.monotonic() - begun))
         if tally.violations:
             again = f"--again {given.keep} CUT:KIND:ROUND"
-            flags = f"--seed '{given.seed}' --sizes {given.sizes}"
+            flags = f"--seed '{given.seed}' --sizes {given.sizes} --loss {given.loss}"
             print(f"once more   python -m tests.powercut {flags} {again}")
     return 1 if tally.violations else 0
 
@@ -75,6 +76,7 @@ def _again(given: argparse.Namespace, folder: Path) -> int:
         seconds=given.seconds,
         processes=1,
         weakness=given.weak,
+        loss=given.loss,
         only=only.partition("/")[0].rstrip("+"),
     )
     print(summary([recorded], tally, given.seed, 1.0))
@@ -95,7 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--sizes", default="small", choices=box.SIZES, help="of the log's files")
     parser.add_argument(
-        "--neighbour", action="store_true", help="spoilt pages around what was being written"
+        "--loss",
+        default=CUT,
+        choices=LOSSES,
+        help="neighbour: pages around what was being written are spoilt, too (see --sizes pages);"
+        " spoilt: one of the two copies is damaged, and the mending cut off",
     )
     parser.add_argument(
         "--weak", default="", choices=["", *box.WEAK], help="take one safeguard away first"

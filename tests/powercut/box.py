@@ -167,5 +167,3 @@ WEAK: dict[str, Callable[[], None]] = {
     "key not kept": _key_not_kept,
 }
 """Ways to take one safeguard away; the checks must notice each."""
-MENDING = frozenset[str]()
-"""Of these, those under which finding damage is what is wanted."""

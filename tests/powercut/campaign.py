@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.powercut import recorder
 from tests.powercut.disk import SYNCS, Disk, look_at, read_trace
+from tests.powercut.opening import CUT
 from tests.powercut.recording import boundaries
 from tests.powercut.tally import Tally
 
@@ -72,21 +73,21 @@ def replay(
     weakness: str = "",
     only: str = "",
     stops_at_first: bool = False,
-    neighbour: bool = False,
+    loss: str = CUT,
 ) -> Tally:
     """Try so many states, or as many as fit. Raises: AssertionError, if a process broke.
 
     `only`: that one state, by its name in the summary. `stops_at_first`: at a violation.
-    `neighbour`: only what the model's second mercy rules out.
+    `loss`: as in `opening`.
     """
     tally, running = Tally(), []
-    flags = [*(["--first"] * stops_at_first), *(["--neighbour"] * neighbour)]
+    flags = ["--first"] if stops_at_first else []
     try:
         for mine in range(processes):
             arguments = [str(recorded.trace), str(folder / f"state{mine}"), "--seed", seed]
             arguments += ["--states", str(-(-states // processes)), "--seconds", str(seconds)]
             arguments += ["--share", f"{mine}/{processes}", "--weak", weakness, "--only", only]
-            arguments += ["--sizes", recorded.sizes, *flags]
+            arguments += ["--sizes", recorded.sizes, "--loss", loss, *flags]
             program = recorder.command(recorded.shim, "replay", arguments)
             running.append(subprocess.Popen(**program, stdout=subprocess.PIPE, text=True))
         deadline = time.monotonic() + seconds + GRACE_S

@@ -289,7 +289,7 @@ KINDS: dict[str, Callable[[Sequence[Change], Random], list[Change]]] = {
     "torn4096": torn(PAGE),
     "garbage": garbage,
 }
-MEANER = {**KINDS, "neighbour": neighbour}
+ALL_KINDS = {**KINDS, "neighbour": neighbour}
 """For a box that was told to expect it (`log.BLOCK` 4096)."""
 CERTAIN = frozenset({"nothing", "everything"})
 """Where chance has no say."""

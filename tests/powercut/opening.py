@@ -26,6 +26,10 @@ from tests.still_clock import StillClock
 
 DATABASE = "lane.db"
 PHOTOS = "/evidence"
+CUT, NEIGHBOUR, SPOILT = "cut", "neighbour", "spoilt"
+"""What happened: a cut that the disk stood as promised: nothing is found damaged. One that broke a
+promise of the disk. One of the two copies spoilt besides: nothing of money is missing."""
+LOSSES = (CUT, NEIGHBOUR, SPOILT)
 UNTOUCHED_S = 1_000
 """When files were last written that nobody has written to since we did."""
 DERIVED = (
@@ -96,9 +100,9 @@ class Opening:
         self._photos: dict[bytes, tuple[int, str]] = {}
 
     def judge(
-        self, image: Image, world: Promises, hashes: Sequence[str], *, may_mend: bool = False
+        self, image: Image, world: Promises, hashes: Sequence[str], loss: str = CUT
     ) -> Opened:
-        """Recover and judge. `may_mend`: the disk broke its promises, damage may be found."""
+        """Recover and judge. `loss`: CUT, NEIGHBOUR or SPOILT."""
         self.lay_out(image)
         use_inline_log(is_inline=True)
         working = Writer(self._path, StillClock(), self._block)
@@ -111,7 +115,7 @@ class Opening:
             copies.abandon()
             return Opened([f"the box does not start: {no!r}"], b"", 0, 0, 0)
         try:
-            return self._judge(working, image, world, hashes, may_mend=may_mend)
+            return self._judge(working, image, world, hashes, loss)
         finally:
             copies.spool.close()
             copies.abandon()
@@ -162,15 +166,14 @@ class Opening:
         image: Image,
         world: Promises,
         hashes: Sequence[str],
-        *,
-        may_mend: bool,
+        loss: str,
     ) -> Opened:
         copies = working.copies
         db, spool = copies.handle(), copies.spool
         db.row_factory = sqlite3.Row
         scene = Scene(db, self.folder, world, hashes, lambda sha256: self._photo(image, sha256))
-        violations = invariants.on_opening(scene)
-        if not may_mend:
+        violations = invariants.on_opening(scene, was_damaged=loss == SPOILT)
+        if loss == CUT:
             violations += invariants.quiet(scene)
         db.row_factory = None
         violations += self._alike(copies, db)

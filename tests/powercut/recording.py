@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from tests.powercut.disk import CERTAIN, KINDS, MEANER, SYNCS, Disk, Event, Image
+from tests.powercut.disk import ALL_KINDS, CERTAIN, KINDS, SYNCS, Disk, Event, Image
 from tests.powercut.world import World
 
 LATER_PLACES, HANDFUL, NEIGHBOURS = 8_000, 400, 16
@@ -54,7 +54,7 @@ class Recording:
                     disk.do(self.events[number])
             done = place.cut
             dice = Random(f"{seed} {place}")
-            yield place, disk.image(MEANER[place.kind](disk.pending, dice)), world
+            yield place, disk.image(ALL_KINDS[place.kind](disk.pending, dice)), world
 
 
 def boundaries(events: Sequence[Event]) -> list[int]:

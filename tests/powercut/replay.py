@@ -20,13 +20,14 @@ from random import Random
 
 from gateway.store import Store
 from tests.powercut import box as boxes
-from tests.powercut.disk import KINDS, MEANER, Image, digest, lay_out, read_trace
+from tests.powercut.disk import ALL_KINDS, KINDS, Image, digest, lay_out, look_at, read_trace
 from tests.powercut.inline import InlineStore
 from tests.powercut.life import live
 from tests.powercut.memory import remember
-from tests.powercut.opening import Opening, use_inline_log
+from tests.powercut.opening import CUT, LOSSES, NEIGHBOUR, PHOTOS, SPOILT, Opening, use_inline_log
 from tests.powercut.recorder import Recorder
 from tests.powercut.recording import Place, Recording, first_round, rounds
+from tests.powercut.rot import damaged
 from tests.powercut.tally import Tally
 from tests.powercut.world import World
 
@@ -48,10 +49,10 @@ class Replay:
     """Tries states of recordings, one after the other, in one folder."""
 
     def __init__(
-        self, folder: Path, seed: str, recorder: Recorder, *, sizes: str, may_mend: bool
+        self, folder: Path, seed: str, recorder: Recorder, *, sizes: str, loss: str
     ) -> None:
         self._folder, self._seed, self._recorder = folder, seed, recorder
-        self._sizes, self._may_mend = sizes, may_mend
+        self._sizes, self._loss, self._is_spoiling = sizes, loss, loss == SPOILT
         aside = folder.with_name(f"{folder.name}.opening")
         self._opening = Opening(aside, boxes.SIZES[sizes].block)
         self._seen: set[bytes] = set()
@@ -82,7 +83,8 @@ class Replay:
             for place, image, world in recording.states(places, self._seed):
                 if is_enough(disks_until_s) or self.tally.states >= states_max:
                     break
-                await self.attempt(recording, place, image, world, f"{place}", 1)
+                try_it = self.spoil if self._is_spoiling else self.attempt
+                await try_it(recording, place, image, world, f"{place}")
             else:
                 continue
             break
@@ -92,7 +94,13 @@ class Replay:
             await self._live(recording, image, world, f"{place}", 1)
 
     async def attempt(
-        self, recording: Recording, place: Place, image: Image, world: World, name: str, depth: int
+        self,
+        recording: Recording,
+        place: Place,
+        image: Image,
+        world: World,
+        name: str,
+        depth: int = 1,
     ) -> None:
         """Recover this disk, unless the same disk in the same world was tried before."""
         tally = self.tally
@@ -103,7 +111,7 @@ class Replay:
         self._seen.add(key)
         if tally.states % COLLECT_EVERY == 0:
             gc.collect()
-        opened = self._opening.judge(image, world, recording.hashes, may_mend=self._may_mend)
+        opened = self._opening.judge(image, world, recording.hashes, self._loss)
         tally.states += 1
         tally.depths[str(depth)] += 1
         tally.kinds[place.kind] += 1
@@ -113,7 +121,7 @@ class Replay:
         dice = Random(f"{self._seed} {name}")
         if depth < DEPTH_MAX and dice.randrange(RECOVERY_CUT if depth == 1 else AGAIN_STATES) == 0:
             await self._cut_recovery(recording, image, world, name, depth, dice)
-        if opened.content + world.digest in self._lived:
+        if self._loss == SPOILT or opened.content + world.digest in self._lived:
             return
         self._lived.add(opened.content + world.digest)
         tally.contents += 1
@@ -122,6 +130,23 @@ class Replay:
             self._waiting.append(place)
         else:
             await self._live(recording, image, world, name, depth)
+
+    async def spoil(
+        self, recording: Recording, place: Place, image: Image, world: World, name: str
+    ) -> None:
+        """Recover; spoil one of the copies; see it mended, and cut the mending everywhere."""
+        dice = Random(f"{self._seed} spoilt {name}")
+        self._opening.lay_out(image)
+        self._opening.recover()
+        photos = {path: body for path, body in image.items() if path.startswith(PHOTOS)}
+        spoilt, what = damaged({**look_at(self._opening.folder), **photos}, dice)
+        lawful, self._loss = self._loss, SPOILT
+        try:
+            name = f"{name} {what}"
+            await self.attempt(recording, place, spoilt, world, name, 1)
+            await self._cut_recovery(recording, spoilt, world, name, 1, dice)
+        finally:
+            self._loss = lawful
 
     async def _live(
         self, recording: Recording, image: Image, world: World, name: str, depth: int
@@ -142,7 +167,7 @@ class Replay:
             dice,
             store=store,
             sizes=self._sizes,
-            may_mend=self._may_mend,
+            may_mend=self._loss != CUT,
         )
         tally.lives += 1
         tally.threaded += store is Store
@@ -181,7 +206,7 @@ class Replay:
                 dice,
                 self._recorder.mark,
                 sizes=self._sizes,
-                may_mend=self._may_mend,
+                may_mend=self._loss != CUT,
             )
         finally:
             self._recorder.stop()
@@ -221,8 +246,7 @@ def main() -> None:
         remember()
     if given.weak:
         boxes.WEAK[given.weak]()
-    may_mend = given.neighbour or given.weak in boxes.MENDING
-    replay = Replay(given.folder, given.seed, Recorder(), sizes=given.sizes, may_mend=may_mend)
+    replay = Replay(given.folder, given.seed, Recorder(), sizes=given.sizes, loss=given.loss)
     recording = Recording(read_trace(given.trace), {}, World())
     asyncio.run(_run(replay, recording, given))
     replay.tally.cpu_s = time.process_time()
@@ -232,16 +256,17 @@ def main() -> None:
 async def _run(replay: Replay, recording: Recording, given: argparse.Namespace) -> None:
     if not given.only:
         mine, of = (int(part) for part in given.share.split("/"))
-        kinds = ["neighbour"] if given.neighbour else list(KINDS)
+        kinds = ["neighbour"] if given.loss == NEIGHBOUR else list(KINDS)
         until_s = time.monotonic() + given.seconds
         stops = given.first
         await replay.run(recording, (mine, of), kinds, until_s, given.states, stops_at_first=stops)
         return
     cut, kind, number = given.only.split(":")
-    assert kind in MEANER, given.only
+    assert kind in ALL_KINDS, given.only
     places = [Place(int(cut), kind, int(number))]
+    try_it = replay.spoil if given.loss == SPOILT else replay.attempt
     for place, image, world in recording.states(places, given.seed):
-        await replay.attempt(recording, place, image, world, f"{place}", 1)
+        await try_it(recording, place, image, world, f"{place}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -254,7 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--share", default="0/1", help="which part of the cuts: mine/of")
     parser.add_argument("--sizes", default="small", choices=boxes.SIZES)
     parser.add_argument("--weak", default="", choices=["", *boxes.WEAK])
-    parser.add_argument("--neighbour", action="store_true", help="only that kind of loss")
+    parser.add_argument("--loss", default=CUT, choices=LOSSES)
     parser.add_argument("--plain", action="store_true", help="remember nothing between states")
     parser.add_argument("--only", default="", help="just this state, cut:kind:round")
     parser.add_argument("--first", action="store_true", help="stop at the first violation")

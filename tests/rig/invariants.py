@@ -61,8 +61,11 @@ class Scene(NamedTuple):
 Check = Callable[[Scene], Iterator[str]]
 
 
-def on_opening(scene: Scene) -> list[str]:
-    checks: tuple[Check, ...] = (history, saved, keys, photos, delivered, shifts)
+def on_opening(scene: Scene, *, was_damaged: bool = False) -> list[str]:
+    """`was_damaged`: not by a cut; the rows of other tables than money's may be gone."""
+    checks: tuple[Check, ...] = (history, saved, keys, delivered, shifts)
+    if not was_damaged:
+        checks = (*checks, photos)
     return [said for check in checks for said in check(scene)]
 
 
