@@ -8,7 +8,6 @@ from gateway.devices.sim.card import SimUserCard
 from tests.flow.rig import Box, World, damage
 from tests.flow.tears import FAULTS, KINDS, card_of, torn_and_finished
 
-
 ARMED = {
     "lost command": "pulled_before",
     "lost answer": "pulled_after",
