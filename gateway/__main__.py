@@ -10,12 +10,8 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gateway.errors import ConfigInvalid, GatewayError
-
-if TYPE_CHECKING:
-    from gateway.audit import ExportTold
 
 EX_CONFIG = 78  # sysexits.h; the unit's RestartPreventExitStatus
 EX_LATER = 2
@@ -105,28 +101,16 @@ def _center(given: argparse.Namespace) -> int:
 
 
 def _center_import(given: argparse.Namespace) -> int:
-    import sqlite3
+    from gateway import courier
 
-    from gateway import keys
-    from gateway.center.carry import take
-    from gateway.units import SystemClock
-
-    public = keys.read_public(given.key)
-    try:
-        lanes = take(given.file, given.db, public, given.out, SystemClock())
-    except (OSError, sqlite3.Error) as broken:
-        print(f"{given.db} 或 {given.out} 写不了：{broken}", file=sys.stderr)
-        return 1
-    for lane in lanes:
-        said = "，".join(f"{name} {count}" for name, count in sorted(lane.said.items()))
-        print(f"{lane.lane}：{said}；连续到第 {lane.high_water} 条")
-    print(f"回执 {given.out}")
-    return 0
+    return courier.book(given.file, given.db, given.key, given.out)
 
 
 def _verify(given: argparse.Namespace) -> int:
     if given.folder.is_file():
-        return _verify_export(given)
+        from gateway import courier
+
+        return courier.verify(given.folder, given.key)
     from gateway.flow.journal import verify
 
     damages = verify(given.folder)
@@ -148,105 +132,23 @@ def _show(given: argparse.Namespace) -> int:
     return 0
 
 
-def _verify_export(given: argparse.Namespace) -> int:
-    """An auditor without the box: the file, and the box's public key."""
-    from gateway import audit, keys
-    from gateway.parcel import Parcel
-
-    if given.key is None:
-        print("核对导出文件须写明 --key：车道网关的公钥", file=sys.stderr)
-        return EX_LATER
-    parcel = Parcel.open(given.folder, keys.read_public(given.key), audit.EXPORT)
-    _tell_export(audit.examine(parcel))
-    print("签名、哈希链、记录和合计都对")
-    return 0
-
-
-def _tell_export(told: "ExportTold") -> None:
-    from gateway.units import yuan
-
-    journal = told.journal
-    print(f"流水第 {journal.first_seq} 到 {journal.last_seq} 条，链头 {journal.head_hash}")
-    for lane in told.lanes:
-        print(
-            f"{lane.lane} 记录第 {lane.first_seq} 到 {lane.last_seq} 条：{lane.vehicles} 辆，"
-            f"合计 {yuan(lane.sum_fen)} 元"
-        )
-        for kind in lane.kinds:
-            name = f"{kind.kind}/{kind.means}{'（更正）' if kind.correction else ''}"
-            print(f"    {name:<24} {kind.count:>6} 条 {yuan(kind.sum_fen):>12} 元")
-    if told.photos_missing:
-        print(f"缺照片 {len(told.photos_missing)} 张以上")
-    for what in told.damaged:
-        print(f"导出时本机已损坏：{what}")
-
-
 def _export(given: argparse.Namespace) -> int:
-    from gateway.export import export, span
+    from gateway import courier
 
-    of = span(given.from_, given.to)
-    try:
-        told = export(
-            given.folder,
-            given.out,
-            of,
-            with_photos=given.photos,
-            is_forced=given.force_damaged,
-        )
-    except OSError as broken:
-        print(f"{given.out} 写不了：{broken.strerror}", file=sys.stderr)
-        return 1
-    _tell_export(told)
-    print(f"{given.out}，本机公钥 {told.key}")
-    return 0
+    return courier.export(
+        given.folder,
+        given.out,
+        given.from_,
+        given.to,
+        with_photos=given.photos,
+        is_forced=given.force_damaged,
+    )
 
 
 def _import_receipt(given: argparse.Namespace) -> int:
-    import asyncio
+    from gateway import courier
 
-    from gateway import keys
-    from gateway.errors import FolderHeld
-    from gateway.runtime import hold
-
-    public = keys.read_public(given.center_key)
-    if not any((given.folder / name).exists() for name in ("lane.db", "spool")):
-        print(f"{given.folder} 不是网关的数据文件夹", file=sys.stderr)
-        return 1
-    try:
-        held = hold(given.folder)
-    except FolderHeld:
-        print(_BY_API.format(file=given.file), file=sys.stderr)
-        return EX_LATER
-    try:
-        return asyncio.run(_take_receipt(given.folder, given.file, public))
-    finally:
-        os.close(held)
-
-
-_BY_API = """网关正在这个数据文件夹上运行，请不要停它，改由站长登录后交给它：
-  curl -c c.txt -H 'Content-Type: application/json' \\
-       -d '{{"operator": "工号", "password": "密码"}}' http://127.0.0.1:8080/api/session
-  curl -b c.txt --data-binary @{file} -H 'Content-Type: application/x-tar' \\
-       http://127.0.0.1:8080/api/receipts"""
-
-
-async def _take_receipt(folder: Path, file: Path, public: bytes) -> int:
-    from gateway.store import Store
-    from gateway.sync.receipts import Receipts
-    from gateway.units import SystemClock
-
-    clock = SystemClock()
-    store = await Store.open(folder / "lane.db", clock)
-    try:
-        taken = await Receipts(store, lambda: public, clock).take(file)
-    finally:
-        await store.close()
-    if taken.was_known:
-        print(f"第 {taken.number} 号回执已经导入过，没有改动")
-    else:
-        said = "，".join(f"{name} {count}" for name, count in sorted(taken.said.items()))
-        print(f"第 {taken.number} 号回执已导入：{said}；新落定 {taken.settled} 条")
-    return 0
+    return courier.take_back(given.folder, given.file, given.center_key)
 
 
 def _support_bundle(given: argparse.Namespace) -> int:

@@ -33,8 +33,9 @@ class Signer:
     """A private key that signs parcels."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
-        self.public_hex = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+        self._key, public = key, key.public_key()
+        self.public_hex = public.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+        self.public_pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, data: bytes) -> bytes:
         """64 bytes."""
@@ -122,9 +123,8 @@ def _make(path: Path) -> Signer:
 
 
 def _show(path: Path, signer: Signer) -> None:
-    told = f"{signer.public_hex}\n".encode()
-    if not path.exists() or path.read_bytes() != told:
-        _put(path, told, 0o644)
+    if not path.exists() or path.read_bytes() != signer.public_pem:
+        _put(path, signer.public_pem, 0o644)
 
 
 def _free_name(folder: Path) -> Path:

@@ -131,10 +131,9 @@ class Receipts:
         rows = await self._store.rows(
             "SELECT r.seq, r.id, d.verdict FROM record r"
             " LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq"
-            " WHERE r.lane = ? AND r.seq BETWEEN ? AND ?",
+            " WHERE r.lane = ? AND r.seq IN (SELECT value FROM json_each(?))",
             lane,
-            min(line.seq for line in piece),
-            max(line.seq for line in piece),
+            json.dumps([line.seq for line in piece]),
         )
         ours = {row["seq"]: row for row in rows}
         for line in piece:

@@ -1,6 +1,7 @@
 """Receipts that a station master carries in: the file itself as the body, bounded, then checked."""
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,14 @@ class ReceiptTaken(BaseModel):
     was_known: bool
 
 
+def _sweep(folder: Path) -> None:
+    """Make the folder; take away what a power cut left of an earlier one."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for left in folder.glob("receipt-*"):
+        with suppress(FileNotFoundError):
+            left.unlink()
+
+
 @routes.api(
     "POST",
     "/api/receipts",
@@ -56,7 +65,7 @@ class ReceiptTaken(BaseModel):
 async def take_receipt(request: web.Request) -> web.Response:
     """422 if it is not the centre's, not ours, changed, or older than what is known."""
     who, tray = require(request, "master"), request.app[RECEIPTS]
-    tray.folder.mkdir(mode=0o700, exist_ok=True)
+    _sweep(tray.folder)
     with tempfile.NamedTemporaryFile(dir=tray.folder, prefix="receipt-") as file:
         size = 0
         async for piece in request.content.iter_chunked(PIECE):

@@ -79,7 +79,7 @@ async def test_what_is_no_receipt_of_ours_is_refused_in_words(booth: Booth, tmp_
 
 
 async def test_the_centre_learns_the_boxs_key_by_heartbeat(booth: Booth) -> None:
-    public = (booth.data / "keys" / "lane.pub").read_text().strip()
+    public = read_public(str(booth.data / "keys" / "lane.pub")).hex()
 
     async def is_told() -> bool:
         beat = (await booth.center.lane())["last_heartbeat"]

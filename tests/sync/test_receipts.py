@@ -338,10 +338,10 @@ async def test_the_whole_trip_by_commands(trip: Trip, capsys: pytest.CaptureFixt
     assert await commands("journal", "export", data, "--out", out) == 0
     booked = ("center", "import", out, "--db", db, "--key", key, "--out", receipt)
     assert await commands(*booked) == 0
-    assert "X03：accepted 12；连续到第 12 条" in capsys.readouterr().out
+    assert "X03：新收 12 条；连续到第 12 条" in capsys.readouterr().out
     back = ("journal", "import-receipt", data, receipt, "--center-key", center_key)
     assert await commands(*back) == 0
-    assert "第 1 号回执已导入：accepted 12；新落定 12 条" in capsys.readouterr().out
+    assert "第 1 号回执已导入：新收 12 条；新落定 12 条" in capsys.readouterr().out
     assert await commands(*back) == 0
     assert "已经导入过，没有改动" in capsys.readouterr().out
     assert await commands(*back[:-1], key) == 1
