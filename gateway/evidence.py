@@ -81,6 +81,18 @@ class Evidence:
         """Whether that photo was kept."""
         return bool(await self._store.rows("SELECT 1 FROM evidence WHERE sha256 = ?", sha256))
 
+    async def restore(self) -> int:
+        """After a damage: rows for photos that are there, whole, and have none; how many.
+
+        Raises: StoreUnavailable.
+        """
+        kept = {row["sha256"] for row in await self._store.rows("SELECT sha256 FROM evidence")}
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._thread, self._unlisted, kept)
+        for row in found:
+            await self._store.write(partial(_insert, row))
+        return len(found)
+
     def path(self, sha256: str) -> Path:
         """Where the photo of that name lies, or would. Raises: NotFound, if it is no name."""
         if SHA256.fullmatch(sha256) is None:
@@ -116,6 +128,18 @@ class Evidence:
         self._thread.shutdown()
 
     # ---- in the thread ----
+
+    def _unlisted(self, kept: set[str]) -> list[tuple[str, int, int, str]]:
+        rows = []
+        for path in self._folder.glob("[0-9a-f][0-9a-f]/*.jpg"):
+            sha256 = f"{path.parent.name}{path.stem}"
+            with suppress(OSError):
+                if (
+                    sha256 not in kept
+                    and hashlib.sha256(body := path.read_bytes()).hexdigest() == sha256
+                ):
+                    rows.append((sha256, len(body), int(path.stat().st_mtime * 1000), "camera"))
+        return rows
 
     def _put(self, sha256: str, jpeg: bytes) -> None:
         path, incoming = self.path(sha256), self._folder / INCOMING / sha256

@@ -276,17 +276,36 @@ def _free_name(file: Path) -> Path:
 
 
 def _read(file: Path) -> _Pair:
+    """Raises: _Broken, unless it is to the byte what `_Pair.pem` writes, and its parts fit."""
     raw = file.read_bytes()
     try:
         key = serialization.load_pem_private_key(raw, password=None)
-        certificate = x509.load_pem_x509_certificates(raw)[0]
-    except (ValueError, TypeError, UnsupportedAlgorithm) as bad:
+        certificate, *chain = x509.load_pem_x509_certificates(raw)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise _Broken(f"{file.name}: not an elliptic-curve key")
+        pair = _Pair(key, certificate)
+        _prove(pair, chain)
+        if pair.pem(*chain) != raw:
+            raise _Broken(f"{file.name}: changed since it was written")
+    except _BAD as bad:
         raise _Broken(f"{file.name}: {bad}") from bad
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _Broken(f"{file.name}: not an elliptic-curve key")
-    if key.public_key() != certificate.public_key():
-        raise _Broken(f"{file.name}: key and certificate do not belong together")
-    return _Pair(key, certificate)
+    return pair
+
+
+_BAD = (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion,
+        x509.DuplicateExtension)  # fmt: skip
+
+
+def _prove(pair: _Pair, chain: Sequence[x509.Certificate]) -> None:
+    """The key signs for its certificate, and each certificate for the one before it."""
+    public, algorithm = pair.certificate.public_key(), ec.ECDSA(hashes.SHA256())
+    if not isinstance(public, ec.EllipticCurvePublicKey) or public != pair.key.public_key():
+        raise ValueError("key and certificate do not belong together")
+    public.verify(pair.key.sign(b"probe", algorithm), b"probe", algorithm)
+    last = (chain or [pair.certificate])[-1]
+    for certificate, issuer in zip((pair.certificate, *chain), (*chain, last), strict=True):
+        certificate.verify_directly_issued_by(issuer)
+        tuple(certificate.extensions)
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -96,6 +96,12 @@ def tables(db: sqlite3.Connection) -> list[Table]:
     return [_table(db, name) for name in soft]
 
 
+def is_there(db: sqlite3.Connection) -> bool:
+    """An older program made no seals."""
+    found = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'seal'").fetchone()
+    return bool(found[0])
+
+
 def of(db: sqlite3.Connection) -> dict[tuple[str, str], int]:
     """All seals that can be read: (table, key) → checksum."""
     return {(name, key): sum_ for name, key, sum_ in db.execute("SELECT of, key, sum FROM seal")}

@@ -2,13 +2,14 @@
 
 import multiprocessing
 import sqlite3
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.spool import segment, tables
+from gateway.spool import derived, seals, segment, tables
 from gateway.spool.frame import GENESIS, Frame
 
 
@@ -61,14 +62,25 @@ def chains(folder: Path, processes: int = 1) -> Iterator[Chain]:
 
     `processes`: that walk files at the same time. They are forked: 1 in a program with threads.
     """
-    used = [path for path in _paths(folder) if not _is_spare(path)]
-    heads = [segment.read_head(_head_of(path)) for path in used]
+    read = {path: segment.read_head(_head_of(path)) for path in _paths(folder)}
+    used = sorted((p for p, h in read.items() if h or not _is_spare(p)), key=_order(read))
+    heads = [read[path] for path in used]
     ends = [next((h.first_seq for h in heads[n + 1 :] if h), None) for n in range(len(used))]
     if processes == 1:
         yield from map(walk, used, heads, ends)
         return
     with multiprocessing.get_context("fork").Pool(processes) as pool:
         yield from pool.imap(_walk, zip(used, heads, ends, strict=True))
+
+
+def _order(read: dict[Path, segment.Head | None]) -> Callable[[Path], tuple[int, Path]]:
+    """What the heads say, not the names; a file without one comes last."""
+
+    def order(path: Path) -> tuple[int, Path]:
+        head = read[path]
+        return (head.first_seq if head else sys.maxsize), path
+
+    return order
 
 
 def _walk(given: tuple[Path, segment.Head | None, int | None]) -> Chain:
@@ -88,12 +100,18 @@ def table_damage(path: Path, folder: Path) -> Iterator[Damage]:
     name = str(path)
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            for what in db.execute("PRAGMA quick_check(5)"):
+            db.execute("BEGIN")  # one moment, though the box goes on writing
+            for what in db.execute("PRAGMA integrity_check(5)"):
                 if what[0] != "ok":
                     yield Damage(name, 0, f"文件结构坏了：{what[0]}")
             yield from _journal_damage(db, name, folder)
             yield from _record_damage(db, name)
-    except sqlite3.Error as broken:
+            yield from (Damage(name, 0, what) for what in derived.wrong(db))
+            if seals.is_there(db):
+                yield from (
+                    Damage(name, 0, f"{bad.table} 里有一行被改过") for bad in seals.broken(db)
+                )
+    except (sqlite3.Error, ValueError) as broken:
         yield Damage(name, 0, f"文件读不出：{broken}")
 
 
@@ -116,7 +134,8 @@ def _journal_damage(db: sqlite3.Connection, name: str, folder: Path) -> Iterator
 
 def frames_of(folder: Path) -> Iterator[Walked]:
     """Every row of the log that stands in an unbroken run, oldest first."""
-    used = [(path, head) for path in _paths(folder) if (head := segment.read_head(_head_of(path)))]
+    read = ((path, segment.read_head(_head_of(path))) for path in _paths(folder))
+    used = sorted(((p, h) for p, h in read if h), key=lambda one: (one[1].first_seq, one[0]))
     for number, (path, head) in enumerate(used):
         below = used[number + 1][1].first_seq if number + 1 < len(used) else None
         previous = head.previous
