@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import audit
+from gateway import audit, parcel
 from gateway.__main__ import main
 from gateway.audit import EXPORT, JOURNAL, part_of
 from gateway.errors import KeyMissing, ParcelRefused, RequestInvalid
@@ -198,6 +198,35 @@ async def test_a_torn_out_piece_of_the_log_is_shown_as_a_gap(data: Path) -> None
     assert told.journal.count < told.journal.last_seq
 
 
+async def test_a_disk_that_fills_up_leaves_nothing_behind(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither half a file, nor the parts; and an older export stays as it was."""
+    out = data.parent / "out.tar"
+    out.write_bytes(b"older")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parcel, "_put", full)
+    assert main(["journal", "export", str(data), "--out", str(out)]) == 1
+    assert "写不了" in capsys.readouterr().err
+    assert out.read_bytes() == b"older"
+    assert sorted(path.name for path in data.parent.iterdir()) == ["data", "out.tar"]
+
+
+async def test_an_export_is_for_its_owner_alone(data: Path) -> None:
+    """Plates and card numbers are in it."""
+    export(data, data.parent / "out.tar")
+    assert (data.parent / "out.tar").stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_empty_box_has_nothing_to_export(tmp_path: Path) -> None:
+    await filled(tmp_path / "data", {})
+    with pytest.raises(RequestInvalid, match="没有流水"):
+        export(tmp_path / "data", tmp_path / "out.tar")
+
+
 async def test_without_a_key_there_is_no_export(data: Path) -> None:
     (data / "keys" / PRIVATE).unlink()
     with pytest.raises(KeyMissing, match="没有签名密钥"):
@@ -247,7 +276,6 @@ async def test_a_cut_or_a_longer_file_is_noticed(data: Path) -> None:
 @pytest.mark.parametrize("lie", ["sum", "row", "record", "gap", "extra"])
 async def test_a_box_that_signs_a_lie_is_found_out(data: Path, lie: str) -> None:
     """Its key is good; what it signed contradicts itself."""
-    from gateway import parcel
     from gateway.parcel import Part, Writing
 
     out, folder = data.parent / "out.tar", data.parent / "parts"

@@ -271,3 +271,22 @@ async def test_the_lane_goes_on_behind_a_correction(box: Box, paid: str) -> None
     lines = await box.lines()
     assert [line["seq"] for line in lines] == [1, 2, 3]
     assert sorted(line["id"] for line in lines) == [line["id"] for line in lines]
+
+
+async def test_corrections_and_sales_at_the_same_moment_share_one_sequence(box: Box) -> None:
+    """Both draw their numbers in the writer's thread, whoever comes first."""
+    passages = []
+    for _ in range(3):
+        passages.append(await by_hand(box))
+    corrections = desk(box)
+
+    async def correct(passage: str, n: int) -> None:
+        asked = Correct(**MASTER, amount_fen=600 + n)
+        await corrections.correct(passage, asked, COLLECTOR, f"{n}")
+
+    sale = asyncio.create_task(by_hand(box))
+    await asyncio.gather(*(correct(p, n) for n, p in enumerate(passages)))
+    await sale
+    lines = await box.lines()
+    assert [line["seq"] for line in lines] == list(range(1, 8))
+    assert len({line["id"] for line in lines}) == 7

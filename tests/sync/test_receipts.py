@@ -13,12 +13,13 @@ import pytest
 from gateway import parcel as parcels
 from gateway.__main__ import main
 from gateway.center.carry import LaneSaid, take
-from gateway.errors import KeyMissing, ParcelRefused
+from gateway.errors import KeyMissing, ParcelRefused, StoreUnavailable
 from gateway.export import export, span
 from gateway.keys import Signer, read_public
 from gateway.parcel import Parcel, Writing
 from gateway.runtime import hold
 from gateway.store import Store
+from gateway.sync import receipts
 from gateway.sync.center import CenterClient, Verdict
 from gateway.sync.ledger import PUSH, Ledger
 from gateway.sync.outbox import Outbox
@@ -230,6 +231,45 @@ def forget_newest(data: Path) -> None:
     with db:
         db.execute("DELETE FROM sync_mark WHERE name = ?", (NEWEST,))
     db.close()
+
+
+async def test_a_receipt_that_was_cut_off_in_the_middle_is_taken_again(
+    trip: Trip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk says no behind the first piece: what was settled stays, the rest comes next time."""
+    monkeypatch.setattr(receipts, "AT_ONCE", 5)
+    receipt, _ = await trip.book(trip.export())
+    store = await Store.open(trip.data / "lane.db")
+    honest, writes = store.write, 0
+
+    async def failing(work: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        if writes == 2:
+            raise StoreUnavailable("磁盘不能写")
+        return await honest(work)
+
+    monkeypatch.setattr(store, "write", failing)
+    desk = Receipts(store, lambda: trip.center_key, trip.clock)
+    with pytest.raises(StoreUnavailable):
+        await desk.take(receipt)
+    taken = await desk.take(receipt)
+    await store.close()
+    assert (taken.settled, taken.was_known) == (7, False)
+    assert await trip.delivered() == all_of(12)
+
+
+async def test_a_lane_that_sells_meanwhile_is_not_disturbed(trip: Trip) -> None:
+    """Records that came after the export stay owed."""
+    file = trip.export()
+    store = await Store.open(trip.data / "lane.db")
+    await fill(store, 3)
+    await store.close()
+    receipt, _ = await trip.book(file)
+    await trip.back(receipt)
+    store = await Store.open(trip.data / "lane.db")
+    assert [owed.line.seq for owed in await Ledger(store).owed("X03", 0, 99)] == [13, 14, 15]
+    await store.close()
 
 
 # ---- what is refused --------------------------------------------------------------------------
