@@ -7,7 +7,8 @@ import pytest
 
 from gateway.errors import JournalMismatch, NotFound
 from gateway.flow import journal
-from gateway.store import Store
+from gateway.spool import frame, segment
+from gateway.store import SPOOL, Store
 from tests.flow.rig import Box, World, damage, drive_through
 
 
@@ -104,3 +105,26 @@ async def test_the_story_of_a_passage_is_all_its_rows(driven: Path) -> None:
     assert events[-3:] == ["SaveRequested", "DebitPrepared", "DebitConfirmed"]
     with pytest.raises(NotFound):
         journal.story(driven, "X03-nobody")
+
+
+async def test_a_row_forged_alike_in_both_copies_breaks_the_chain_behind_it(driven: Path) -> None:
+    """Even with its own hash and checksum made to fit: the next row stands on the old one."""
+    path = segment.path_of(driven / SPOOL, 1)
+    raw = path.read_bytes()
+    head = segment.read_head(raw)
+    assert head is not None
+    before, forged = b"", bytearray(raw)
+    for at, found in segment.frames(memoryview(raw), head):
+        if found.seq == 4:
+            row = found.row._replace(operator="9999")
+            text = frame.text_of(row)
+            row_hash = frame.chained(before, text)
+            packed = frame.pack(4, found.durable, row_hash, text, head.block)
+            assert len(packed) == found.size
+            forged[at : at + found.size] = packed
+        before = found.hash
+    path.write_bytes(bytes(forged))
+    with sqlite3.connect(driven / "lane.db") as db:
+        db.execute("UPDATE journal SET operator = '9999', hash = ? WHERE seq = 4", (row_hash,))
+    db.close()
+    assert damage(driven)

@@ -5,6 +5,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -107,6 +108,7 @@ class Booth(RuleBasedStateMachine):
         self.told: dict[str, tuple[int, str]] = {}
         """Record id → (seq, chain) as the screen showed it."""
         self.rev = 0
+        self.refusal = ""
         """The newest journal number that anybody saw."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -279,6 +281,7 @@ class Booth(RuleBasedStateMachine):
         try:
             self.run(work)
         except GatewayError as no:
+            self.refusal = f"{no.code} {no.detail}"
             seen["refused by the disk"] += isinstance(no, StoreUnavailable)
             _has_words(no)
         except PlugPulled:
@@ -323,7 +326,8 @@ class Booth(RuleBasedStateMachine):
             if owner and self.world.reader.chip is not owner:
                 self.world.reader.insert(owner)
             self._onward()
-        raise AssertionError(f"nothing leads on from {self.box.lane.snapshot()['state']}")
+        shot = self.box.lane.snapshot()
+        raise AssertionError(f"nothing leads on from {shot['state']}: {self.refusal}, {shot}")
 
     def _a_fresh_car_passes(self) -> None:
         self.world.card = self._card("stored-3des")
@@ -350,11 +354,13 @@ class Booth(RuleBasedStateMachine):
         return next((card for card in self.cards if card.info.card_id == number), None)
 
     def _money_is_right(self) -> None:
-        records = self.run(self.box.records())
+        records = [json.loads(row[0]) for row in self._rows("SELECT line FROM record")]
         seen["saved"] += len(records)
         seen["arrived"] += len(self.centre.held)
         seen["debits"] += sum(len(card.ledger) for card in self.cards)
-        assert {r["id"] for r in records} == set(self.centre.held), "not all arrived, or more"
+        ours, held = {r["id"] for r in records}, set(self.centre.held)
+        assert not ours - held, f"of {len(ours)} records did not arrive: {sorted(ours - held)}"
+        assert not held - ours, f"the centre has what the box has not: {sorted(held - ours)}"
         named = {(r["cardId"], r["cardTransNo"], r["terminalTransNo"]): r for r in records}
         for card in self.cards:
             for debit in card.ledger:

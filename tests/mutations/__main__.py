@@ -39,7 +39,7 @@ def tried(mutation: Mutation, copy: Path) -> str | None:
     """The test that noticed, or None. Raises: AssertionError, if the safeguard is not there."""
     file = copy / mutation.file
     sound = file.read_text("utf-8")
-    assert sound.count(mutation.old) >= 1, f"{mutation.name}: not found in {mutation.file}"
+    assert sound.count(mutation.old) == 1, f"{mutation.name}: not found in {mutation.file}"
     file.write_text(sound.replace(mutation.old, mutation.new, 1), "utf-8")
     try:
         return _first_failure(mutation.tests, copy)

@@ -117,3 +117,12 @@ def test_a_spare_file_that_cannot_be_made_gives_its_space_back(
     with pytest.raises(OSError, match="space"):
         segment.create(tmp_path, 1, 64 * 1024)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_whose_checksum_fits_but_that_stands_on_no_other_is_not_taken() -> None:
+    raw = content()
+    text = text_of(row(4)._replace(operator="9999"))
+    forged = pack(4, 3, chained(GENESIS, text), text, BLOCK)
+    raw[end_of(3) : end_of(4)] = forged
+    found = scanned(raw)
+    assert (found.seq, found.verdict) == (3, "damaged")
