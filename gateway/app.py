@@ -56,6 +56,7 @@ from gateway.sync.outbox import Outbox
 from gateway.sync.photos import PhotoPusher
 from gateway.sync.receipts import Receipts
 from gateway.sync.shelf import ParameterShelf, public_key
+from gateway.timekeeping.keeper import Timekeeper
 from gateway.units import Clock, SystemClock, beijing
 from gateway.web import approvals, corrections, ops, pairing, pull, receipts
 from gateway.web.app import Parts, create_app
@@ -82,7 +83,7 @@ class Gateway:
     """The box: every part, built and wired, not yet running."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, store: Store, devices: Devices = build.devices
+        self, settings: Settings, clock: Timekeeper, store: Store, devices: Devices = build.devices
     ) -> None:
         self.settings, self.clock, self.store = settings, clock, store
         self._devices = devices
@@ -126,6 +127,7 @@ class Gateway:
             clock,
         )
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
+        clock.offset_ms, clock.on_change = self._offset_ms, self._tell_all
         self.downloads = Downloads(self.shelf, self.client, clock)
         self.batches = Batches(store, names, clock, self.outbox.poke)
         self.lag = LoopLag(clock)
@@ -142,7 +144,7 @@ class Gateway:
         working = [s for s in self.stations.values() if s.lane.is_enabled]
         services: list[Service] = [s.lane for s in working]
         services += [s.watch for s in working]
-        services.append(self.disk)
+        services += [self.disk, self.clock]
         for station in working:
             if station.devices.scale is not None:
                 services.append(_Named(f"scale {station.lane.lane}", station.devices.scale.run))
@@ -201,7 +203,7 @@ class Gateway:
             ],
             disk=self.disk.verdict.state,
             disk_detail=self.disk.verdict.detail,
-            numbers=self.disk.numbers(),
+            numbers={**self.disk.numbers(), **self.clock.numbers()},
         )
 
     async def close(self) -> None:
@@ -214,6 +216,10 @@ class Gateway:
 
     def _owes_money(self) -> bool:
         return bool(self.outbox.state()["unsent"])
+
+    def _box_lamps(self) -> dict[str, Any]:
+        """What all lanes share."""
+        return {"disk": self.disk.lamp(), "clock": self.clock.lamp()}
 
     def _no_photos(self) -> str:
         return "磁盘已满，剩下的空间只给流水" if self.disk.shed.is_given_up(shed.PHOTOS) else ""
@@ -233,7 +239,12 @@ class Gateway:
         """What people should know and what stops nothing."""
         disk = self.disk.verdict
         said = [(disk.code, disk.detail, disk.action)] if disk.code and disk.may_begin else []
+        if clock := self.clock.notice():
+            said.append(clock)
         return [dict(zip(("code", "detail", "action"), told, strict=True)) for told in said]
+
+    def _offset_ms(self) -> int | None:
+        return self.heartbeats.clock_offset_ms
 
     def _tell_all(self) -> None:
         for station in getattr(self, "stations", {}).values():
@@ -266,6 +277,7 @@ class Gateway:
                 place,
                 lambda: self.shelf.current().operators,
                 self.shifts.number_of,
+                self.clock.state,
             ),
             Hands(
                 kit,
@@ -302,7 +314,7 @@ class Gateway:
         """What a snapshot says besides the passage."""
         versions = self.shelf.current().versions
         return {
-            "devices": {**watch.lamps(), "disk": self.disk.lamp()},
+            "devices": {**watch.lamps(), **self._box_lamps()},
             "notices": self._notices(),
             "sync": self.outbox.state(lane),
             "parameters": {
@@ -312,7 +324,7 @@ class Gateway:
         }
 
     def _box_of(self, lane: str) -> Box:
-        lamps = {**self.stations[lane].watch.lamps(), "disk": self.disk.lamp()}
+        lamps = {**self.stations[lane].watch.lamps(), **self._box_lamps()}
         left = self.certificate and self.certificate.leaf_expires - beijing(self.clock.now_ms())
         return Box(
             versions={"lane_gateway": __version__, **self.shelf.current().versions},
@@ -346,9 +358,11 @@ async def gateway(
     async with AsyncExitStack() as stack:
         stack.callback(os.close, hold(settings.data))
         place.prepare(settings.data, settings.spool.folder)
-        store = await Store.open(settings.database, clock, settings.spool.block_bytes)
+        keeper = Timekeeper(clock)
+        store = await Store.open(settings.database, keeper, settings.spool.block_bytes)
         stack.push_async_callback(store.close)
-        box = Gateway(settings, clock, store, devices)
+        await keeper.begin(store)
+        box = Gateway(settings, keeper, store, devices)
         box.public_hex = _key_of(settings.data)
         stack.push_async_callback(box.close)
         await _load_tables(box)

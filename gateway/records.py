@@ -36,8 +36,17 @@ class ClockReading(Wire):
     """When it was, by every clock at hand (reliability.md rule 8)."""
 
     wall_ms: int
+    """What the machine's clock said."""
     monotonic_ms: int
     boot_id: str
+    assumed_ms: int | None = None
+    """What was taken for the time: the record's own times are by this one."""
+    source: str = ""
+    """ntp, rtc, manual, unset; empty where nobody asked."""
+    is_synchronised: bool | None = None
+    error_ms: int | None = None
+    offset_ms: int | None = None
+    """The centre's clock minus ours, as of its last answer."""
 
 
 class Approval(Wire):

@@ -4,7 +4,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import NewType, Protocol
+from typing import Literal, NamedTuple, NewType, Protocol
 
 Fen = NewType("Fen", int)
 """Money, 1/100 yuan, never a float."""
@@ -14,6 +14,31 @@ PassageId = NewType("PassageId", str)
 
 BEIJING = timezone(timedelta(hours=8), "CST")
 """Every date and time on cards and in records is Beijing time; China has no other."""
+
+
+RELEASED_MS = 1_735_689_600_000
+"""2025-01-01 UTC: no box lives before this; a clock that says so was never set."""
+
+
+class Quality(NamedTuple):
+    """Who keeps the machine's clock, and how well (reliability.md rule 8)."""
+
+    source: Literal["ntp", "rtc", "manual", "unset"]
+    is_synchronised: bool
+    error_ms: int | None = None
+    """At most, as the kernel says; None where nobody keeps it."""
+
+
+class ClockState(NamedTuple):
+    """What is known of the clock at one moment. `source` as in `Quality`; empty: unknown."""
+
+    source: str = ""
+    is_synchronised: bool | None = None
+    error_ms: int | None = None
+    ahead_ms: int = 0
+    """Assumed time minus the wall clock's: not 0 while the wall clock is not believed."""
+    offset_ms: int | None = None
+    """The centre's clock minus ours, as of its last answer."""
 
 
 class Clock(Protocol):

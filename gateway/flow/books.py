@@ -21,6 +21,7 @@ from gateway.params import Operators
 from gateway.records import ClockReading
 from gateway.spool.tables import LaneHead, packed, record_chain
 from gateway.store import Draft, Store
+from gateway.units import ClockState
 
 KEY_KEPT_MS = 48 * 3_600_000  # interfaces.md §7.10 wants at least 24 h
 ENDINGS: dict[type[Event], str] = {Cancelled: "cancelled", MediaUnreadable: "unreadable"}
@@ -57,10 +58,11 @@ class Books:
         place: Place,
         operators: Callable[[], Operators],
         shift_number: Callable[[int], int],
+        clock_state: Callable[[], ClockState] = ClockState,
     ) -> None:
-        """`shift_number`: a shift's id → 1 早, 2 中, 3 晚."""
+        """`shift_number`: a shift's id → 1 早, 2 中, 3 晚. `clock_state`: of the clock, now."""
         self._store, self._place, self._operators = store, place, operators
-        self._shift_number = shift_number
+        self._shift_number, self._clock_state = shift_number, clock_state
         self._lane = place.lane
         self._keys: set[str] | None = None
         """Every key in the store, and perhaps more; None until `forget_old_keys` has looked."""
@@ -225,14 +227,25 @@ class Books:
             operator_name=person.name if person else "",
             shift=self._shift_number(p.shift_id),
             prev_chain=last.chain,
-            clock=ClockReading(
-                wall_ms=moment.at_ms, monotonic_ms=moment.mono_ms, boot_id=moment.boot_id
-            ),
+            clock=_reading(moment, self._clock_state()),
         )
         line = record.model_dump_json(by_alias=True)
         head = LaneHead(record.seq, record_chain(last.chain, line), record.id)
         draft.lanes[self._lane] = head
         return line, Saved(record.id, record.seq, head.chain)
+
+
+def _reading(moment: Moment, state: ClockState) -> ClockReading:
+    return ClockReading(
+        wall_ms=moment.at_ms - state.ahead_ms,
+        monotonic_ms=moment.mono_ms,
+        boot_id=moment.boot_id,
+        assumed_ms=moment.at_ms,
+        source=state.source,
+        is_synchronised=state.is_synchronised,
+        error_ms=state.error_ms,
+        offset_ms=state.offset_ms,
+    )
 
 
 def _passage_row(event: Event, after: Passage, before: Passage, saved: Saved | None) -> list[Any]:

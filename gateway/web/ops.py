@@ -25,6 +25,9 @@ MEANINGS: Mapping[str, str] = {
     "disk_vehicles_left": "For how many more vehicles there is room.",
     "disk_faults": "Writes that the disk refused since the start.",
     "disk_write_median_seconds": "Median of the newest writes.",
+    "clock_trusted": "1 while the machine's clock is believed.",
+    "clock_synchronised": "1 while somebody keeps the machine's clock in step.",
+    "clock_ahead_seconds": "Assumed time minus the machine's clock.",
     "shed_level": "How many steps of what is given up for space are in force.",
 }
 

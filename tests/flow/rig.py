@@ -324,7 +324,7 @@ async def drive_through(box: Box) -> None:
             case "doubtful":
                 await box.do("prove")
             case other:
-                raise AssertionError(f"nobody knows what to do in {other}")
+                raise AssertionError(f"nobody knows what to do in {other}: {box.lane.passage.findings}")
 
 
 def damage(folder: Path) -> list[Any]:
