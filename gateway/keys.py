@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -48,7 +48,7 @@ class Signer:
             key = load_pem_private_key(path.read_bytes(), None)
         except FileNotFoundError as none:
             raise KeyMissing(f"没有签名密钥 {path}") from none
-        except (OSError, ValueError, TypeError) as bad:
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as bad:
             raise KeyMissing(f"签名密钥 {path} 读不出：{bad}") from bad
         if not isinstance(key, Ed25519PrivateKey):
             raise KeyMissing(f"{path} 不是 Ed25519 密钥")
@@ -91,7 +91,7 @@ def read_public(text: str) -> bytes:
         if _is_hex(raw.decode().strip()):
             return bytes.fromhex(raw.decode().strip())
         key = load_pem_public_key(raw)
-    except (OSError, ValueError, TypeError) as bad:
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as bad:
         raise KeyMissing(f"公钥读不出：{text[:80]}") from bad
     if not isinstance(key, Ed25519PublicKey):
         raise KeyMissing(f"{text[:80]} 不是 Ed25519 公钥")

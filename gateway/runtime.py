@@ -5,6 +5,7 @@ journal says where it was. Knows no lane, no device, no centre.
 """
 
 import asyncio
+import errno
 import fcntl
 import json
 import logging
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TextIO
 
-from gateway.errors import ConfigInvalid, FolderHeld, GatewayError
+from gateway.errors import ConfigInvalid, FolderHeld, GatewayError, StoreUnavailable
 from gateway.units import Clock, beijing
 
 log = logging.getLogger(__name__)
@@ -230,12 +231,15 @@ def log_to(stream: TextIO | None = None, level: int = logging.INFO) -> None:
 def hold(data: Path) -> int:
     """Make the data folder if need be, and hold it until the descriptor is closed.
 
-    Raises: ConfigInvalid; FolderHeld, if another process has it.
+    Raises: ConfigInvalid; FolderHeld, if another process has it; StoreUnavailable, if the disk
+    is in trouble, which may pass.
     """
     try:
         data.mkdir(parents=True, exist_ok=True)
         fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as no:
+        if no.errno in (errno.EIO, errno.ENOSPC, errno.EROFS):
+            raise StoreUnavailable(f"数据文件夹 {data} 不能用：{no.strerror}") from no
         raise ConfigInvalid(
             f"数据文件夹 {data} 不能用：{no.strerror}", "请建立这个文件夹，并交给运行网关的用户"
         ) from no

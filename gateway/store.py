@@ -48,7 +48,11 @@ class Store:
         """
         writer = Writer(path, clock or SystemClock(), block)
         await writer.start()
-        return cls(path, writer, await _reader(path))
+        try:
+            return cls(path, writer, await _reader(path))
+        except sqlite3.Error as broken:
+            await writer.stop()
+            raise StoreUnavailable(f"数据库打不开：{broken}") from broken
 
     async def log(self, entry: Entry[T], *, looks: bool = False) -> T:
         """Add the rows that `entry` drafts, all or none; its result once they are on disk.
@@ -147,9 +151,9 @@ class Store:
 
     async def _read(self, sql: str, params: tuple[Any, ...]) -> Sequence[aiosqlite.Row]:
         if self._generation != self._writer.copies.generation:
-            self._generation = self._writer.copies.generation
             await self._reader.close()
             self._reader = await _reader(self.path)
+            self._generation = self._writer.copies.generation
         return list(await self._reader.execute_fetchall(sql, params))
 
 

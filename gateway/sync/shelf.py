@@ -5,6 +5,7 @@ SHA-256, right signature (when a key is configured), a table that can be read. A
 version changes nothing. A broken one is kept as a rejected row with its reason.
 """
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -21,6 +22,7 @@ from gateway.errors import ParameterInvalid
 from gateway.params import TABLES, Package, Parameters, read_package
 from gateway.store import Store
 from gateway.sync.center import ManifestEntry
+from gateway.sync.packages import Packages
 from gateway.units import Clock, beijing
 
 log = logging.getLogger(__name__)
@@ -56,10 +58,14 @@ class ParameterShelf:
         *,
         exit_hex: str | None = None,
         on_change: Callable[[], None] = lambda: None,
+        copies: Path | None = None,
     ) -> None:
         """`folder`: packages installed with the box, trusted as its files are. `key`: what
         packages from the centre must be signed with. `exit_hex`: minimum fares of any other
-        exit station are refused."""
+        exit station are refused. `copies`: where packages from the centre lie a second time."""
+        self._copies = Packages(copies) if copies else None
+        self._files: dict[tuple[str, str], str] = {}
+        """Names of the second copies, by table and version."""
         self._store, self._clock, self._folder, self._key = store, clock, folder, key
         self._exit_hex, self._on_change = exit_hex, on_change
         self._shelf: dict[str, dict[str, Package]] = {name: {} for name in TABLES}
@@ -83,8 +89,13 @@ class ParameterShelf:
         for row in rows:
             if row["state"] == "rejected" and row["name"] in TABLES:
                 self._rejected[row["name"]][row["version"]] = row["reason"] or ""
-            else:
+            elif hashlib.sha256(row["body"]).hexdigest() == row["sha256"].lower():
                 self._try(row["body"], f"{row['name']} {row['version']}")
+            else:
+                log.error("a parameter row is damaged", extra={"table": row["name"]})
+        for name, raw in await asyncio.to_thread(self._second_copies):
+            if package := self._try(raw, f"copy {name}"):
+                self._files[package.name, package.version] = name
         marks = await self._store.rows("SELECT value FROM sync_mark WHERE name = ?", CONFIRMED)
         self._confirmed_ms = json.loads(marks[0]["value"]) if marks else {}
         self._window_ms = (0, 0)
@@ -146,6 +157,7 @@ class ParameterShelf:
         await self._keep(entry, raw, "staged", None)
         self._rejected[entry.name].clear()
         self._shelf[entry.name][entry.version] = package
+        await self._copy(package, raw)
         self._window_ms = (0, 0)
         log.info("parameter package staged", extra=_facts(entry, ""))
         self._on_change()
@@ -166,6 +178,23 @@ class ParameterShelf:
 
     # ---- inside ----
 
+    def _second_copies(self) -> list[tuple[str, bytes]]:
+        return list(self._copies.all()) if self._copies else []
+
+    async def _copy(self, package: Package, raw: bytes) -> None:
+        """The second copy can wait for a better disk: the first one is in the database."""
+        if self._copies is None:
+            return
+        table, held = package.name, self._shelf[package.name]
+        old = [key for key in self._files if key[0] == table and key[1] not in held]
+        try:
+            name = await asyncio.to_thread(self._copies.keep, table, raw)
+            await asyncio.to_thread(self._copies.forget, [self._files.pop(key) for key in old])
+        except OSError as no:
+            log.error("no second copy of a parameter package", extra={"reason": no.strerror})
+        else:
+            self._files[table, package.version] = name
+
     def _local(self) -> Iterable[tuple[bytes, str]]:
         for path in sorted(self._folder.glob("*.json")) if self._folder else []:
             try:
@@ -176,7 +205,7 @@ class ParameterShelf:
             else:
                 yield raw, path.name
 
-    def _try(self, raw: bytes, origin: str) -> None:
+    def _try(self, raw: bytes, origin: str) -> Package | None:
         try:
             package = read_package(raw)
             self._check_exit(package)
@@ -185,8 +214,9 @@ class ParameterShelf:
             name = next((n for n in TABLES if origin.startswith(n)), None)
             if name is not None:
                 self._rejected[name][origin] = bad.detail
-            return
+            return None
         self._shelf[package.name][package.version] = package
+        return package
 
     def _check(self, entry: ManifestEntry, raw: bytes) -> Package:
         """Everything that can be wrong with a package, in the order it is cheap to tell."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -113,8 +114,7 @@ async def _first_life(folder: Path, world: World, disk: Disk, outcome: Outcome) 
             await box.shelf.confirm(TABLES)
         await _served(box, booth, bench, disk, outcome, {"preset": "truck"})
         await _sells_without_restart(box, booth, disk)
-        repairs = [repair.what for repair in box.store.repairs]
-        outcome.said.update("mended" for _ in repairs)
+        outcome.said.update(f"mended: {_plain(one.what)}" for one in box.store.repairs)
         rows = await box.store.rows("SELECT hash FROM journal ORDER BY seq")
         return [row["hash"].hex() for row in rows]
 
@@ -173,6 +173,10 @@ async def _until(is_so: Callable[[], bool], what: str) -> None:
         if asyncio.get_running_loop().time() > deadline:
             raise Stuck(f"never: {what}")
         await asyncio.sleep(RETRY_S)
+
+
+def _plain(what: str) -> str:
+    return re.sub(r"\d+", "#", what)
 
 
 def _hashes(folder: Path) -> list[str]:
