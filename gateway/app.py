@@ -22,6 +22,7 @@ from gateway.devices.etc_card import EtcCard
 from gateway.devices.obu import ObuReader
 from gateway.devices.psam import Psam
 from gateway.disk import place, shed
+from gateway.disk.patrol import Patrol
 from gateway.disk.watch import DiskWatch
 from gateway.errors import (
     CenterUnavailable,
@@ -96,6 +97,7 @@ class Gateway:
             public_key(key) if key else None,
             exit_hex=settings.station.hex,
             on_change=self._tell_all,
+            copies=settings.data / "parameters",
         )
         token = settings.center.token
         self.client = CenterClient(
@@ -126,6 +128,7 @@ class Gateway:
             self.outbox.noticed,
             clock,
         )
+        self.patrol = Patrol(store, settings.data, clock, self._tell_all)
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
         clock.offset_ms, clock.on_change = self._offset_ms, self._tell_all
         self.downloads = Downloads(self.shelf, self.client, clock)
@@ -144,7 +147,7 @@ class Gateway:
         working = [s for s in self.stations.values() if s.lane.is_enabled]
         services: list[Service] = [s.lane for s in working]
         services += [s.watch for s in working]
-        services += [self.disk, self.clock]
+        services += [self.disk, self.patrol, self.clock]
         for station in working:
             if station.devices.scale is not None:
                 services.append(_Named(f"scale {station.lane.lane}", station.devices.scale.run))
@@ -219,7 +222,7 @@ class Gateway:
 
     def _box_lamps(self) -> dict[str, Any]:
         """What all lanes share."""
-        return {"disk": self.disk.lamp(), "clock": self.clock.lamp()}
+        return {"disk": self._disk_lamp(), "clock": self.clock.lamp()}
 
     def _no_photos(self) -> str:
         return "磁盘已满，剩下的空间只给流水" if self.disk.shed.is_given_up(shed.PHOTOS) else ""
@@ -310,6 +313,14 @@ class Gateway:
         )
         return Station(lane, watch, built)
 
+    def _disk_lamp(self) -> dict[str, Any]:
+        """What the disk does now, and what was found on it behind the selling."""
+        lamp, found = self.disk.lamp(), self.patrol.text
+        if not found:
+            return lamp
+        state = "degraded" if lamp["state"] == "ok" else lamp["state"]
+        return {**lamp, "state": state, "text": "；".join(filter(None, (lamp["text"], found)))}
+
     def _surroundings(self, lane: str, watch: Watch) -> dict[str, Any]:
         """What a snapshot says besides the passage."""
         versions = self.shelf.current().versions
@@ -366,6 +377,8 @@ async def gateway(
         box.public_hex = _key_of(settings.data)
         stack.push_async_callback(box.close)
         await _load_tables(box)
+        if store.repairs:
+            await box.evidence.restore()
         for lane in box.lanes.values():
             await lane.recover()
         await box.outbox.refresh()
