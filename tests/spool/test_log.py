@@ -369,3 +369,23 @@ def test_old_files_of_a_long_log_are_walked_only_when_asked(
     damage(segment.path_of(folder, 1), HEAD_SIZE + 600)
     assert opened(folder).damaged == []
     assert opened(folder, is_checked=True).damaged
+
+
+def test_the_rows_themselves_say_what_was_on_disk_before_them(tmp_path: Path) -> None:
+    """No tables to ask: what is missing before a good row was there, and is not torn but lost."""
+    filled(tmp_path / "spool", 5)
+    path = segment.path_of(tmp_path / "spool", 1)
+    raw = bytearray(path.read_bytes())
+    walk = segment.frames(memoryview(bytes(raw)), _head_of(raw))
+    found = {frame.seq: at for at, frame in walk}
+    raw[found[3] + 70] ^= 1
+    path.write_bytes(bytes(raw))
+    spool = Spool.open(tmp_path / "spool")
+    assert [bad.number for bad in spool.damaged] == [1]
+    spool.close()
+
+
+def _head_of(raw: bytearray) -> segment.Head:
+    head = segment.read_head(raw)
+    assert head is not None
+    return head
