@@ -22,12 +22,12 @@ import pytest
 from argon2 import PasswordHasher
 
 from gateway import access, check, config, tls
-from gateway.check import box, devices, outside
+from gateway.check import box, devices, disk, outside
 from gateway.check.finding import Finding, Level, in_thread
 from gateway.config import Absent, OpencvCamera, PcscChip, SerialScale, Settings, Simulated
 from gateway.params import Operator, Operators
 from gateway.store import Store
-from gateway.units import SystemClock
+from gateway.units import Quality, SystemClock
 from tests.still_clock import StillClock
 
 GATEWAY = Path(config.__file__).parent
@@ -461,3 +461,89 @@ async def test_a_scale_is_weighed_through_its_line_and_a_silent_one_is_a_warning
     finally:
         os.close(master)
         os.close(slave)
+
+
+# ---- the disk that money is written to ----
+
+
+async def test_the_logs_place_is_told_with_the_disks_own_block(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "physical_block", lambda _: 4096)
+    found = only(await disk.place(settings))
+    assert (found.level, "block_bytes = 4096" in found.text) == (Level.PASS, True)
+    monkeypatch.setattr(disk, "physical_block", lambda _: 512)
+    assert "不会伤到" in only(await disk.place(settings)).text
+    monkeypatch.setattr(disk, "physical_block", lambda _: None)
+    assert "没有说" in only(await disk.place(settings)).text
+
+
+def test_the_kernel_knows_the_block_of_a_real_disk() -> None:
+    told = disk.physical_block(Path("/"))
+    assert told is None or told in (512, 4096, 8192, 16384, 32768, 65536)
+
+
+async def test_a_log_that_is_elsewhere_or_not_mounted_is_a_failure(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "log").mkdir()
+    (settings.data / "spool").symlink_to(tmp_path / "log")
+    assert only(await disk.place(settings)).level is Level.PASS
+    other = settings.spool.model_copy(update={"folder": tmp_path / "other"})
+    found = only(await disk.place(settings.model_copy(update={"spool": other})))
+    assert (found.level, "不要只改配置" in found.action) == (Level.FAIL, True)
+    (tmp_path / "log").rmdir()
+    found = only(await disk.place(settings))
+    assert (found.level, "挂上" in found.action) == (Level.FAIL, True)
+
+
+async def test_a_reserve_that_is_not_whole_is_a_warning(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "首次启动" in only(await disk.reserves(settings)).text
+    await make_store(settings)
+    assert only(await disk.reserves(settings)).level is Level.WARN  # the tables' is not there
+    monkeypatch.setattr(disk.reserve, "SIZE", 4096)
+    (settings.data / "reserve").write_bytes(bytes(4096))
+    assert only(await disk.reserves(settings)).level is Level.PASS
+    for spare in (settings.data / "spool").glob("*.seg"):
+        spare.unlink()
+    assert only(await disk.reserves(settings)).level is Level.WARN
+
+
+async def test_damaged_files_that_were_set_aside_are_a_warning(settings: Settings) -> None:
+    assert only(await disk.quarantine(settings)).level is Level.PASS
+    (settings.data / "quarantine").mkdir()
+    (settings.data / "quarantine" / "0001-lane.db").write_bytes(b"x")
+    found = only(await disk.quarantine(settings))
+    assert (found.level, "1 个" in found.text) == (Level.WARN, True)
+
+
+@pytest.mark.parametrize(
+    ("ms", "level"), [(0.4, Level.PASS), (60.0, Level.WARN), (600.0, Level.FAIL)]
+)
+async def test_a_slow_disk_is_measured_and_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, ms: float, level: Level
+) -> None:
+    assert "首次启动" in only(await disk.speed(settings)).text
+    await make_store(settings)
+    monkeypatch.setattr(disk, "measure", lambda *_: (True, [ms] * 20))
+    assert only(await disk.speed(settings)).level is level
+
+
+@pytest.mark.parametrize("block", [512, 4096])
+def test_the_measurement_writes_for_real_and_leaves_nothing(tmp_path: Path, block: int) -> None:
+    _, took_ms = disk.measure(tmp_path, block)
+    assert len(took_ms) == 20
+    assert all(ms > 0 for ms in took_ms)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_who_keeps_the_clock_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for quality, level in (
+        (Quality("ntp", is_synchronised=True, error_ms=12), Level.PASS),
+        (Quality("rtc", is_synchronised=False), Level.WARN),
+    ):
+        monkeypatch.setattr(box.kernel, "quality", lambda _, q=quality: q)
+        found = only(await box.kept(StillClock()))
+        assert found.level is level

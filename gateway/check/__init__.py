@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from gateway.check import box, devices, outside, signing
+from gateway.check import box, devices, disk, outside, signing
 from gateway.check.finding import Finding, Level, warn
 from gateway.config import LaneSection, Settings, load
 from gateway.errors import ConfigInvalid
@@ -46,8 +46,13 @@ def _checks(settings: Settings, clock: Clock) -> list[Check]:
     checks: list[Check] = [
         ("权限", lambda: box.permissions(settings)),
         ("磁盘", lambda: box.disk(settings)),
+        ("流水日志", lambda: disk.place(settings)),
+        ("预留空间", lambda: disk.reserves(settings)),
+        ("隔离区", lambda: disk.quarantine(settings)),
+        ("写盘", lambda: disk.speed(settings)),
         ("流水库", lambda: box.store(settings)),
         ("时钟", lambda: box.clock(settings, clock)),
+        ("对时", lambda: box.kept(clock)),
         ("证书", lambda: box.certificates(settings, clock)),
         ("签名密钥", lambda: signing.key(settings)),
         ("参数", lambda: outside.parameters(settings, clock)),

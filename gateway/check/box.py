@@ -14,7 +14,8 @@ from gateway.check.finding import Finding, fail, in_thread, ok, warn
 from gateway.config import Settings
 from gateway.errors import TlsUnavailable
 from gateway.spool.database import PRAGMAS
-from gateway.units import Clock, beijing, iso
+from gateway.timekeeping import kernel
+from gateway.units import Clock, Quality, beijing, iso
 
 MB = 1_000_000
 PASSAGE_MB = 0.4  # a photo and its rows, generously
@@ -39,6 +40,10 @@ async def store(settings: Settings) -> Sequence[Finding]:
 
 async def clock(settings: Settings, now: Clock) -> Sequence[Finding]:
     return [await in_thread(lambda: _clock(settings.database, now.now_ms()))]
+
+
+async def kept(now: Clock) -> Sequence[Finding]:
+    return [await in_thread(lambda: _kept(kernel.quality(now)))]
 
 
 async def certificates(settings: Settings, now: Clock) -> Sequence[Finding]:
@@ -145,7 +150,8 @@ def _durable(data: Path) -> Finding:
 def _clock(database: Path, now_ms: int) -> Finding:
     name, now = "时钟", iso(now_ms)
     if beijing(now_ms) < tls.CLOCK_FLOOR:
-        return fail(name, f"现在显示 {now}，明显不对", "请校准时钟后再开车道")
+        told = f"现在显示 {now}，明显不对；流水会按最后一笔的时间接着记"
+        return fail(name, told, "请校准时钟后再开车道")
     last_ms = 0
     if database.exists():
         try:
@@ -154,9 +160,21 @@ def _clock(database: Path, now_ms: int) -> Finding:
         except sqlite3.Error:
             return warn(name, f"{now}，流水库读不出，无法核对", "请先处理流水库")
     if last_ms > now_ms + AHEAD_MS_MAX:
-        told = f"现在 {now}，比最后一笔流水 {iso(last_ms)} 还早"
+        told = f"现在 {now}，比最后一笔流水 {iso(last_ms)} 还早；流水会按最后一笔的时间接着记"
         return fail(name, told, "请校准时钟后再开车道")
     return ok(name, f"现在 {now}")
+
+
+KEEPERS = {"ntp": "有对时", "rtc": "只靠硬件时钟", "manual": "没有对时", "unset": "从未设过"}
+
+
+def _kept(quality: Quality) -> Finding:
+    """Who keeps the clock. An offline box is a usual one: no reason not to sell."""
+    name, told = "对时", KEEPERS[quality.source]
+    if quality.is_synchronised:
+        error = "" if quality.error_ms is None else f"，误差不超过 {quality.error_ms} 毫秒"
+        return ok(name, f"{told}{error}")
+    return warn(name, told, "可以收费，流水会注明；请接上对时（NTP、GPS 或上级）")
 
 
 def _certificates(settings: Settings, now: Clock) -> Finding:
