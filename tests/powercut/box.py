@@ -102,6 +102,7 @@ def _tables_first() -> None:
             hashes.append(self.hash)
         if len(waiting) >= LATE_ROWS:
             self.seq, self.hash = started_at
+            self.followed = min(self.followed, self.seq)
             append(self, waiting)
             started_at[:] = self.seq, self.hash
             waiting.clear()
@@ -167,3 +168,5 @@ WEAK: dict[str, Callable[[], None]] = {
     "key not kept": _key_not_kept,
 }
 """Ways to take one safeguard away; the checks must notice each."""
+RULES = frozenset({"debit not proved", "key not kept"})
+"""Of these, those that are missed in the life after the cut, not before it."""

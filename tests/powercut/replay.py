@@ -244,7 +244,7 @@ def main() -> None:
     boxes.read_tables_once()
     if not given.plain:
         remember()
-    if given.weak:
+    if given.weak in boxes.RULES:
         boxes.WEAK[given.weak]()
     replay = Replay(given.folder, given.seed, Recorder(), sizes=given.sizes, loss=given.loss)
     recording = Recording(read_trace(given.trace), {}, World())

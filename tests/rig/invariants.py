@@ -176,7 +176,8 @@ def delivered(scene: Scene) -> Iterator[str]:
     """What is marked as delivered is at the centre; what is at the centre is ours."""
     lines = {row["seq"]: row for row in scene.db.execute("SELECT seq, id, line FROM record")}
     for row in scene.db.execute("SELECT seq, verdict FROM delivery"):
-        if lines[row["seq"]]["id"] not in scene.world.centre:
+        line = lines.get(row["seq"])
+        if line is None or line["id"] not in scene.world.centre:
             yield f"record {row['seq']} is marked {row['verdict']}, and the centre lacks it"
     ours = {row["id"]: _sha256(row["line"]) for row in lines.values()}
     for record_id, sha256 in scene.world.centre.items():
