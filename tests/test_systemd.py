@@ -74,3 +74,11 @@ def test_no_secret_stands_in_the_unit_or_the_environment() -> None:
     assert unit["LoadCredential"][0].startswith("center.token:")
     assert not any("LANE__" in value for value in unit.get("Environment", []))
     assert "EnvironmentFile" not in unit
+
+
+def test_the_kernel_may_be_asked_how_good_its_clock_is_and_never_told() -> None:
+    """ProtectClock and @privileged both forbid adjtimex(2), with which one asks."""
+    unit = settings()
+    assert "ProtectClock" not in unit
+    assert unit["SystemCallFilter"][-1] == "adjtimex"  # taken back after ~@privileged
+    assert unit["CapabilityBoundingSet"] == [""]  # without CAP_SYS_TIME nobody sets it
