@@ -207,7 +207,6 @@ class Lane:
         except JournalMismatch as broken:
             log.error("lane closed", extra={"lane": self.lane, "code": broken.code})
             self._closed = Problem(broken.code, broken.detail, broken.action)
-        await self._forget_old_keys()
 
     async def run(self) -> None:
         """Finish what a restart left unanswered, then serve the inbox for ever."""
@@ -226,10 +225,10 @@ class Lane:
                 await self._find_footing()
             if self._unwritten:
                 await self._write_again()
-            if self._clock.monotonic_ms() > self._forget_at_ms:
-                await _quietly(self._forget_old_keys())
             if asked:
                 await self._serve(asked)
+            if self._clock.monotonic_ms() > self._forget_at_ms:
+                await _quietly(self._forget_old_keys())  # at a start too, but nobody waits for it
 
     async def _forget_old_keys(self) -> None:
         self._forget_at_ms = self._clock.monotonic_ms() + FORGET_EVERY_MS

@@ -327,13 +327,19 @@ class Copies:
             if hash_at(db, self.spool.seq) == self.spool.hash:
                 self._extend_log(db)
                 return
-        elif seq == 0 or next(self.spool.rows(seq - 1), (None, b""))[1] == row_hash:
+        elif seq == 0 or self._hash_in_log(seq) == row_hash:
             if seq < (least := self.spool.followed):
                 what = f"数据库停在第 {seq} 条，应至少到第 {least} 条：是旧的副本"
                 self.repairs.append(Repair(f"{what}，流水已补齐，请核对手持机和待传", ""))
                 self.spool.followed = seq
             return
         self._rebuild("数据库和流水日志不一致，以流水日志为准")
+
+    def _hash_in_log(self, seq: int) -> bytes:
+        """Of that row. The newest is known: after a proper stop no file is read for it."""
+        if seq == self.spool.seq:
+            return self.spool.hash
+        return next(self.spool.rows(seq - 1), (None, b""))[1]
 
     def _extend_log(self, db: sqlite3.Connection) -> None:
         """The log lost its end, or all of it: the database still has those rows."""
