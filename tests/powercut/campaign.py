@@ -124,7 +124,7 @@ def summary(stories: Sequence[Recorded], tally: Tally, seed: str, took_s: float)
         f"recorded    {len(stories)} stories, {total('calls')} calls, {total('syncs')} syncs,"
         f" {total('boundaries')} sync boundaries, {total('answers')} answers to the collector;"
         f" log files: {stories[0].sizes}",
-        f"states      {tally.states} different disks recovered and judged, of {tally.built} built;"
+        f"states      {tally.states} different disks recovered and judged, of {tally.built} cuts;"
         f" {took_s:.0f} s, {cpu_ms:.1f} ms of processor each; seed {seed}",
         f"  by loss   {listed(tally.kinds)}",
         f"  by depth  {listed(tally.depths)} (2, 3: cut again while recovering, or later)",

@@ -110,6 +110,9 @@ class Disk:
             for path, content in {"": None, **(image or {})}.items()
         }
         self._live = dict(self._durable)
+        self._count, self._synced = 0, 0
+        self._numbers: dict[int, int] = {}
+        """Of each pending change, by identity."""
 
     def do(self, event: Event) -> None:
         """Follow one call."""
@@ -117,21 +120,28 @@ class Disk:
         match event.kind:
             case "C" | "D":
                 live[path] = Node(event.kind == "D")
-                self.pending.append(Named(path, live[path]))
+                self._later(Named(path, live[path]))
             case "W":
-                self.pending.append(Written(live[path], event.offset, event.data))
+                self._later(Written(live[path], event.offset, event.data))
             case "T":
-                self.pending.append(Shortened(live[path], event.offset))
+                self._later(Shortened(live[path], event.offset))
             case "R":
                 target = event.data.decode()
                 live[target] = live.pop(path)
-                self.pending.append(Moved(target, live[target], path))
+                self._later(Moved(target, live[target], path))
             case "U" | "X":
-                self.pending.append(Unnamed(path, live.pop(path)))
+                self._later(Unnamed(path, live.pop(path)))
             case "S":
                 self._sync(path, live[path])
             case "Y":
                 self._sync_newest(live[path])
+
+    def name(self, arrived: Iterable[Change]) -> tuple[int, ...] | None:
+        """Equal names, equal images, without making them; None if a change arrived in part."""
+        try:
+            return (self._synced, *(self._numbers[id(change)] for change in arrived))
+        except KeyError:
+            return None
 
     def image(self, arrived: Iterable[Change]) -> Image:
         """The disk if, of what is pending, just this arrived."""
@@ -149,6 +159,17 @@ class Disk:
             if path and _is_reachable(path, names)
         }
 
+    def _later(self, change: Change) -> None:
+        self._count += 1
+        self._numbers[id(change)] = self._count
+        self.pending.append(change)
+
+    def _keep(self, left: list[Change]) -> None:
+        """All else that was pending is durable now."""
+        self._synced += len(left) != len(self.pending)
+        self._numbers = {id(change): self._numbers[id(change)] for change in left}
+        self.pending = left
+
     def _sync(self, path: str, node: Node) -> None:
         left: list[Change] = []
         for change in self.pending:
@@ -162,7 +183,7 @@ class Disk:
                     left = [old for old in left if old != Named(change.origin, change.node)]
                 continue
             left.append(change)
-        self.pending = left
+        self._keep(left)
 
     def _sync_newest(self, node: Node) -> None:
         """The write just made is durable, and with it what else was waiting for those blocks."""
@@ -175,7 +196,7 @@ class Disk:
                 _put(node.data, change)
             else:
                 left.append(change)
-        self.pending = left
+        self._keep(left)
 
 
 def _is_bytes_of(change: Change, node: Node) -> TypeGuard[Written | Shortened]:

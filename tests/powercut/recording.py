@@ -36,12 +36,20 @@ class Recording:
         told = (mark for mark in self._marks.values() if mark["m"] == "journal")
         self.hashes: list[str] = next((mark["hashes"] for mark in told), [])
 
+        self._named: set[tuple[tuple[int, ...], bytes]] = set()
+        self.repeated = 0
+        """Places whose disk and world were those of another place."""
+
     @property
     def marks(self) -> Sequence[dict[str, Any]]:
         return list(self._marks.values())
 
-    def states(self, places: Sequence[Place], seed: str) -> Iterator[tuple[Place, Image, World]]:
+    def states(
+        self, places: Sequence[Place], seed: str, *, is_each_once: bool = False
+    ) -> Iterator[tuple[Place, Image, World]]:
         """The disks and worlds of these places, in the order of their cuts.
+
+        `is_each_once`: those that are seen to be alike are left out, now and at the next call.
 
         Both are lent: the next state changes them.
         """
@@ -54,7 +62,14 @@ class Recording:
                     disk.do(self.events[number])
             done = place.cut
             dice = Random(f"{seed} {place}")
-            yield place, disk.image(ALL_KINDS[place.kind](disk.pending, dice)), world
+            arrived = ALL_KINDS[place.kind](disk.pending, dice)
+            name = disk.name(arrived)
+            if is_each_once and name and (name, world.digest) in self._named:
+                self.repeated += 1
+                continue
+            if is_each_once and name:
+                self._named.add((name, world.digest))
+            yield place, disk.image(arrived), world
 
 
 def boundaries(events: Sequence[Event]) -> list[int]:

@@ -58,6 +58,7 @@ class Replay:
         self._seen: set[bytes] = set()
         self._lived: set[bytes] = set()
         self._waiting: list[Place] = []
+        self._life_share = LIFE_SHARE
         self._begun_s = time.process_time()
         self.tally = Tally()
 
@@ -73,6 +74,8 @@ class Replay:
     ) -> None:
         """This process's share of all cuts, until enough states were tried or time is up."""
 
+        if stops_at_first:  # whichever it takes
+            self._life_share = 1.0
         disks_until_s = time.monotonic() + LIVES_FROM * (until_s - time.monotonic())
 
         def is_enough(until_s: float) -> bool:
@@ -80,7 +83,8 @@ class Replay:
             return is_found or time.monotonic() >= until_s
 
         for places in rounds(recording.events, self._seed, *share, kinds):
-            for place, image, world in recording.states(places, self._seed):
+            states = recording.states(places, self._seed, is_each_once=not self._is_spoiling)
+            for place, image, world in states:
                 if is_enough(disks_until_s) or self.tally.states >= states_max:
                     break
                 try_it = self.spoil if self._is_spoiling else self.attempt
@@ -88,6 +92,7 @@ class Replay:
             else:
                 continue
             break
+        self.tally.built += recording.repeated
         for place, image, world in recording.states(self._waiting, self._seed):
             if is_enough(until_s):
                 break
@@ -125,7 +130,7 @@ class Replay:
             return
         self._lived.add(opened.content + world.digest)
         tally.contents += 1
-        spent = tally.life_cpu_s > LIFE_SHARE * (time.process_time() - self._begun_s)
+        spent = tally.life_cpu_s > self._life_share * (time.process_time() - self._begun_s)
         if spent and depth == 1:
             self._waiting.append(place)
         else:
@@ -220,7 +225,8 @@ class Replay:
     async def _cuts_of(self, second: Recording, name: str, depth: int, dice: Random) -> None:
         places = first_round(second.events)
         places = dice.sample(places, min(AGAIN_STATES, len(places)))
-        for place, disk, later in second.states(places, f"{self._seed} {name}"):
+        states = second.states(places, f"{self._seed} {name}", is_each_once=True)
+        for place, disk, later in states:
             await self.attempt(second, place, disk, later, f"{name}/{place}", depth + 1)
 
     def _trace(self, name: str) -> Path:

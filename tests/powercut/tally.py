@@ -15,7 +15,7 @@ class Tally:
     states: int = 0
     """Different disks, each recovered by the gateway's own code and judged."""
     built: int = 0
-    """Disks that were built, the same ones again included."""
+    """Cuts and losses that were chosen; many leave the same disk."""
     contents: int = 0
     """Different money, tables and photos that recovery came to, in different worlds."""
     lives: int = 0

@@ -3,7 +3,17 @@
 from pathlib import Path
 from random import Random
 
-from tests.powercut.disk import KINDS, Disk, Event, Image, digest, lay_out, look_at, neighbour
+from tests.powercut.disk import (
+    KINDS,
+    Disk,
+    Event,
+    Image,
+    Written,
+    digest,
+    lay_out,
+    look_at,
+    neighbour,
+)
 
 
 def call(kind: str, path: str, data: bytes = b"", offset: int = 0) -> Event:
@@ -156,6 +166,22 @@ def test_a_digest_follows_what_is_written() -> None:
     assert digest(disk.image(disk.pending)) == digest({"/a": b"new"})
     disk.do(call("S", "/a"))
     assert digest(disk.image([])) == digest({"/a": b"new"})
+
+
+def test_equal_names_are_equal_images() -> None:
+    calls = (*MADE, call("W", "/a", b"two", 3), call("S", "/a"), call("W", "/a", b"3"))
+    images: dict[tuple[int, ...], Image] = {}
+    disk = Disk()
+    for event in calls:
+        disk.do(event)
+        for count in range(len(disk.pending) + 1):
+            arrived = disk.pending[:count]
+            name = disk.name(arrived)
+            assert name is not None
+            image = {path: bytes(body or b"") for path, body in disk.image(arrived).items()}
+            assert images.setdefault(name, dict(image)) == image
+    assert len(images) == 7
+    assert disk.name([Written(disk.pending[-1].node, 0, b"3")]) is None
 
 
 def test_an_image_survives_being_laid_out_and_looked_at(tmp_path: Path) -> None:
