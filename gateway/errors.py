@@ -59,8 +59,6 @@ class ConfigInvalid(GatewayError):
 class FolderHeld(ConfigInvalid):
     """Another gateway runs on this data folder."""
 
-    code = "config.folder_held"
-
 
 class PortTaken(GatewayError):
     """A port cannot be listened on: another program has it."""
