@@ -10,6 +10,7 @@ The only writer of journal, passage, record, command and shift. `extra` of a row
     record   [id, saved_ms]                 of the record in `line`
     corrects [shift_id, plate, amount_fen]  and it corrects an earlier one
     shift    {id, operator, shift, opened_ms} or {id, closed_ms, totals}
+    raised   seq                            this lane's next record goes on behind that one
 """
 
 import hashlib
@@ -20,12 +21,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gateway.spool.frame import GENESIS, Row, chained, text_of
+from gateway.units import beijing
 
 COLUMNS = "seq, lane, passage_id, at_ms, mono_ms, boot_id, operator, event, state, body, extra"
 INSERT = f"INSERT INTO journal ({COLUMNS}, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
 MONEY = frozenset({"journal", "passage", "record", "command", "shift"})
 """The tables that follow from the log; all others have seals (seals.py)."""
 SHIFT_OPENED, SHIFT_CLOSED = "shift_opened", "shift_closed"
+RAISED = "lane_raised"
+_RAISED = f"SELECT lane, at_ms, extra FROM journal WHERE event = '{RAISED}' ORDER BY seq"  # noqa: S608
 
 
 class LaneHead(NamedTuple):
@@ -63,11 +67,37 @@ def record_chain(previous: str, line: str) -> str:
 
 
 def lane_heads(db: sqlite3.Connection) -> dict[str, LaneHead]:
-    return {lane: LaneHead(*rest) for lane, *rest in db.execute(_LANE_HEADS)}
+    heads = {lane: LaneHead(*rest) for lane, *rest in db.execute(_LANE_HEADS)}
+    for lane, at_ms, extra in db.execute(_RAISED):
+        last = heads.get(lane, LaneHead())
+        heads[lane] = raised_head(last, json.loads(extra)["raised"], at_ms)
+    return heads
+
+
+def raised_head(last: LaneHead, seq: int, at_ms: int) -> LaneHead:
+    """Behind `seq`. Of its hour so many ids are left out as records may have been lost."""
+    if seq <= last.seq:
+        return last
+    place, count = last.record_id[:21], int(last.record_id[31:] or 0)
+    hour = beijing(at_ms).strftime("%Y%m%d%H")
+    if last.record_id[21:31] < hour:
+        count = 0
+    else:
+        hour = last.record_id[21:31]
+    spared = min(count + seq - last.seq, 999_999)
+    return LaneHead(seq, last.chain, f"{place}{hour}{spared:06d}" if place else "")
+
+
+def raised(db: sqlite3.Connection) -> set[tuple[str, int]]:
+    """(lane, seq) behind which records go on, though there may be none before."""
+    return {(lane, json.loads(extra)["raised"]) for lane, _, extra in db.execute(_RAISED)}
 
 
 def lanes_after(lanes: dict[str, LaneHead], row: Row) -> dict[str, LaneHead]:
     """Where the records end when this row is counted in, too."""
+    last = lanes.get(row.lane, LaneHead())
+    if row.event == RAISED:
+        return {**lanes, row.lane: raised_head(last, json.loads(row.extra)["raised"], row.at_ms)}
     if not row.line:
         return lanes
     record, (record_id, _) = json.loads(row.line), json.loads(row.extra)["record"]

@@ -11,12 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gateway.store import Store
+from gateway.spool.tables import RAISED, LaneHead, raised_head
+from gateway.store import Draft, Store
 from gateway.sync.center import Line, Verdict
 
 PUSH, RECEIPT = "push", "receipt"
 """`via` of the centre's own word, over the line and carried by hand; a consumer's is its name."""
 PARKED_SHOWN = 100
+RAISE_MAX = 1_000_000
+"""Records that a centre may say we have lost; more is its own mistake."""
+Moment = tuple[int, int, str, str]
+"""(at_ms, mono_ms, boot_id, operator)."""
 
 OWED = """
 SELECT r.seq, r.id, r.line, d.verdict, d.reason
@@ -119,6 +124,25 @@ class Ledger:
     async def owe_again(self, lane: str, high_water: int, at_ms: int) -> int:
         """The centre holds nothing above `high_water`, says it. Returns how many it has lost."""
         return await self._store.write(lambda db: _owe_again(db, lane, high_water, at_ms))
+
+    async def raise_lane(self, lane: str, high_water: int, moment: Moment) -> int:
+        """The centre holds records that we have lost: go on behind them, and say so in the
+        journal. Returns how many we lack; 0 if none. Raises: StoreUnavailable."""
+
+        def entry(draft: Draft) -> int:
+            newest = "SELECT ifnull(max(seq), 0) FROM record WHERE lane = ?"
+            ours: int = draft.db.execute(newest, (lane,)).fetchone()[0]
+            last = draft.lanes.get(lane, LaneHead())
+            lacking = high_water - max(ours, last.seq)
+            if not 0 < lacking <= RAISE_MAX:
+                return max(lacking, 0)
+            what = f"中心已有到第 {high_water} 条记录，本机只到第 {last.seq} 条：本机数据是旧的"
+            body = json.dumps({"what": what, "lacking": lacking}, ensure_ascii=False)
+            draft.add(lane, "", moment, RAISED, "", body, {"raised": high_water})
+            draft.lanes[lane] = raised_head(last, high_water, moment[0])
+            return lacking
+
+        return await self._store.log(entry, looks=True)
 
 
 def lost_mark(lane: str) -> str:

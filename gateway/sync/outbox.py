@@ -134,6 +134,8 @@ class Outbox:
         if not lost:
             if high_water >= (route.floor or 0):
                 route.doubt_pause_s = 0.0
+            if high_water > max(route.floor or 0, route.cursor):
+                await self._raise(lane, high_water)
             return
         log.warning(
             "centre lacks records it had acknowledged; they are owed again",
@@ -143,6 +145,14 @@ class Outbox:
         route.doubt_pause_s = min(max(5.0, route.doubt_pause_s * 2), DOUBT_S_MAX)
         route.doubt_until_ms = now_ms + round(route.doubt_pause_s * 1000)
         self.poke()
+
+    async def _raise(self, lane: str, high_water: int) -> None:
+        """It may hold more than we know to be settled; more than we ever had, and we lost it."""
+        clock = self._clock
+        moment = (clock.now_ms(), clock.monotonic_ms(), clock.boot_id, "")
+        if lacking := await self._ledger.raise_lane(lane, high_water, moment):
+            facts = {"lane": lane, "high_water": high_water, "count": lacking}
+            log.error("the centre holds records that this box has lost", extra=facts)
 
     # ---- the service ----
 

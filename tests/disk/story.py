@@ -85,29 +85,25 @@ async def tried(folder: Path, world: World, disk: Disk, chance: Random) -> Outco
     """The disk is armed already. A whole life, then the next one, and what is wrong with them."""
     outcome = Outcome()
     try:
-        hashes = await _first_life(folder, world, disk, outcome)
+        await _first_life(folder, world, disk, outcome)
     except StoreUnavailable as no:
         outcome.said[no.code] += 1
         outcome.is_started = False
-        hashes = []
     except GatewayError as no:
         outcome.violations.append(f"the start is refused as {no.code}: {no.detail}")
-        hashes = []
     except Stuck as stuck:
         outcome.violations.append(f"stuck: {stuck}")
-        hashes = []
     except Exception as bug:  # noqa: BLE001 - whatever it is, it is a finding
         outcome.violations.append(f"died of {bug!r}")
-        hashes = []
     outcome.hits = disk.hits
     disk.heal()
     if not outcome.violations:
-        life = await live(folder, world, hashes or _hashes(folder), chance, may_mend=True)
+        life = await live(folder, world, _hashes(folder), chance, may_mend=True)
         outcome.violations += [f"next life: {said}" for said in life.violations]
     return outcome
 
 
-async def _first_life(folder: Path, world: World, disk: Disk, outcome: Outcome) -> list[str]:
+async def _first_life(folder: Path, world: World, disk: Disk, outcome: Outcome) -> None:
     async with at_work(folder, world, "armed") as (box, booth, bench):
         await _served(box, booth, bench, disk, outcome, {"preset": "car"})
         with suppress(StoreUnavailable):
@@ -115,8 +111,6 @@ async def _first_life(folder: Path, world: World, disk: Disk, outcome: Outcome) 
         await _served(box, booth, bench, disk, outcome, {"preset": "truck"})
         await _sells_without_restart(box, booth, disk)
         outcome.said.update(f"mended: {_plain(one.what)}" for one in box.store.repairs)
-        rows = await box.store.rows("SELECT hash FROM journal ORDER BY seq")
-        return [row["hash"].hex() for row in rows]
 
 
 async def _served(

@@ -72,3 +72,22 @@ async def test_the_clock_offset_is_measured_from_the_answer(
     await heartbeats.beat("X03")
     assert heartbeats.clock_offset_ms is not None
     assert -91_000 < heartbeats.clock_offset_ms < -89_000
+
+
+async def test_a_box_whose_data_is_old_goes_on_behind_what_the_centre_holds(
+    store: Store, heartbeats: Heartbeats, outbox: Outbox, truth: Truth
+) -> None:
+    """Both copies were replaced by old ones: only the centre knows better."""
+    for seq in (1, 2, 3):
+        await save(store, seq)
+    await outbox.drain()
+    await store.write(lambda db: db.execute("DELETE FROM record WHERE seq > 1") and None)
+    await store.write(lambda db: db.execute("DELETE FROM delivery WHERE seq > 1") and None)
+    await outbox.refresh()
+    outbox._routes["X03"].floor = outbox._routes["X03"].cursor = 1
+    await heartbeats.beat("X03")
+    await heartbeats.beat("X03")
+    rows = await store.rows("SELECT body, extra FROM journal WHERE event = 'lane_raised'")
+    assert [row["extra"] for row in rows] == ['{"raised":3}']
+    assert "本机数据是旧的" in rows[0]["body"]
+    assert (await store.log(lambda draft: draft.lanes["X03"])).seq == 3
