@@ -127,6 +127,7 @@ class Gateway:
             self.shifts,
             self.outbox.noticed,
             clock,
+            clock.state,
         )
         self.patrol = Patrol(store, settings.data, clock, self._tell_all)
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)

@@ -20,6 +20,7 @@ from gateway.spool.frame import Row, chained
 from gateway.spool.tables import record_chain
 
 EXPORT = "export"
+RAISED = "lane_raised"
 JOURNAL, PHOTOS = "journal.txt", "photos.txt"
 
 
@@ -154,6 +155,8 @@ class _Walk:
         self._first_seq, self._count = 0, 0
         self._sums: dict[str, LaneSum] = {}
         self._parts: dict[str, Iterator[bytes]] = {}
+        self._raised: dict[str, int] = {}
+        """Lane → the number behind which it goes on: the centre held what the box had lost."""
 
     def row(self, line: bytes) -> None:
         self.at += 1
@@ -168,6 +171,8 @@ class _Walk:
         self._first_seq = self._first_seq or row.seq
         self._seq, self._hash = row.seq, expected
         self._count += 1
+        if row.event == RAISED:
+            self._raised[row.lane] = json.loads(row.extra)["raised"]
         if row.line:
             self._record(row)
 
@@ -178,7 +183,8 @@ class _Walk:
             raise ParcelRefused(f"{part_of(lane)} 和流水第 {row.seq} 条里的记录不是同一条")
         found = self._sums.setdefault(lane, LaneSum(lane))
         record = json.loads(row.line)
-        follows = record["seq"] == found.last_seq + 1 and record["prevChain"] == found.chain_head
+        before = (found.last_seq, self._raised.get(row.lane))
+        follows = record["seq"] - 1 in before and record["prevChain"] == found.chain_head
         if found.count and not follows and not self._told.damaged:
             raise ParcelRefused(f"车道 {lane} 第 {record['seq']} 条记录接不上前一条")
         found.add(row.line, record)

@@ -23,6 +23,7 @@ from gateway.spool.tables import LaneHead, packed, record_chain
 from gateway.store import Draft, Store
 from gateway.units import ClockState
 
+FINGERPRINT = 32  # hex digits; with more, most rows of the log would need a second block
 KEY_KEPT_MS = 48 * 3_600_000  # interfaces.md §7.10 wants at least 24 h
 ENDINGS: dict[type[Event], str] = {Cancelled: "cancelled", MediaUnreadable: "unreadable"}
 
@@ -227,7 +228,7 @@ class Books:
             operator_name=person.name if person else "",
             shift=self._shift_number(p.shift_id),
             prev_chain=last.chain,
-            clock=_reading(moment, self._clock_state()),
+            clock=clock_reading(moment, self._clock_state()),
         )
         line = record.model_dump_json(by_alias=True)
         head = LaneHead(record.seq, record_chain(last.chain, line), record.id)
@@ -235,7 +236,8 @@ class Books:
         return line, Saved(record.id, record.seq, head.chain)
 
 
-def _reading(moment: Moment, state: ClockState) -> ClockReading:
+def clock_reading(moment: Moment, state: ClockState) -> ClockReading:
+    """What a record says of the time of its row."""
     return ClockReading(
         wall_ms=moment.at_ms - state.ahead_ms,
         monotonic_ms=moment.mono_ms,
@@ -273,4 +275,4 @@ def amount_of(p: Passage) -> int | None:
 def key_of(key: str, command: dict[str, Any], operator: str) -> Key:
     """Passwords are masked in `command`: they are no part of what makes two commands the same."""
     text = json.dumps([command, operator], sort_keys=True)
-    return Key(key, hashlib.sha256(text.encode()).hexdigest())
+    return Key(key, hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT])

@@ -24,7 +24,7 @@ from gateway.errors import (
     fault_of,
 )
 from gateway.flow import journal
-from gateway.flow.books import Key, key_of
+from gateway.flow.books import Key, clock_reading, key_of
 from gateway.flow.checks import overweight_percent
 from gateway.flow.commands import REASON_MAX
 from gateway.flow.journal import Moment
@@ -32,10 +32,10 @@ from gateway.flow.recording import PAY_TYPES, next_record_id
 from gateway.flow.shift import COLLECTED, Shifts
 from gateway.params import Operator, Parameters
 from gateway.plate import check_plate
-from gateway.records import Approval, ClockReading, ExitRecord
+from gateway.records import Approval, ExitRecord
 from gateway.spool.tables import LaneHead, record_chain
 from gateway.store import Draft, Store
-from gateway.units import Clock
+from gateway.units import Clock, ClockState
 
 NOTE, REFUSED = "corrected", "refused_correction"
 SPACE = "更正 "
@@ -88,12 +88,13 @@ class Corrections:
         shifts: Shifts,
         on_saved: Callable[[str, int], None],
         clock: Clock,
+        clock_state: Callable[[], ClockState] = ClockState,
     ) -> None:
         """`lane_ids`: 21 characters each (domain.md §4). `on_saved(lane, at_ms)`: a record is on
-        disk."""
+        disk. `clock_state`: of the clock, now."""
         self._store, self._lane_ids, self._approve = store, lane_ids, approve
         self._parameters, self._shifts = parameters, shifts
-        self._on_saved, self._clock = on_saved, clock
+        self._on_saved, self._clock, self._clock_state = on_saved, clock, clock_state
         self._one_by_one = asyncio.Lock()
 
     async def correct(self, passage_id: str, asked: Correct, who: Who, key: str) -> dict[str, Any]:
@@ -175,7 +176,8 @@ class Corrections:
             last = draft.lanes.get(newest.lane, LaneHead())
             lane_id = self._lane_ids[newest.lane]
             record_id = next_record_id(last.record_id, lane_id, moment.at_ms)
-            record = _corrected(old, changes, last, record_id, moment)
+            told = {**changes, "clock": clock_reading(moment, self._clock_state())}
+            record = _corrected(old, told, last, record_id)
             line = record.model_dump_json(by_alias=True)
             head = LaneHead(record.seq, record_chain(last.chain, line), record.id)
             draft.lanes[newest.lane] = head
@@ -288,17 +290,15 @@ def _money(old: ExitRecord, asked: Correct) -> dict[str, Any]:
 
 
 def _corrected(
-    old: ExitRecord, changes: Mapping[str, Any], last: LaneHead, record_id: str, moment: Moment
+    old: ExitRecord, changes: Mapping[str, Any], last: LaneHead, record_id: str
 ) -> ExitRecord:
     """The old record with its changes, a place of its own, and checked as any record is."""
-    clock = ClockReading(wall_ms=moment.at_ms, monotonic_ms=moment.mono_ms, boot_id=moment.boot_id)
     own = {
         "id": record_id,
         "seq": last.seq + 1,
         "corrects": old.id,
         "adjust_fee": changes.get("fee", old.fee) - old.fee,
         "prev_chain": last.chain,
-        "clock": clock,
         "lane_app_ver": __version__,
     }
     return ExitRecord.model_validate({**dict(old), **changes, **own})
