@@ -61,7 +61,7 @@ class Patrol:
             log.error("the walk came to no end", extra={"code": code})
             return
         self.found, self.walked_ms = tuple(lines), self._clock.now_ms()
-        if self.found and self.found != before:
+        if self.found and not before:
             log.error("damage found", extra={"count": len(self.found)})
             await self._tell(self.found)
             self._on_change()
