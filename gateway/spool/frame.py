@@ -1,8 +1,9 @@
 """One row of the journal as bytes on disk. Pure.
 
 A frame: 64 bytes of head, the data, zeros up to the next block. Little-endian. The data are the
-row as compact JSON, deflated where that saves a block. The hash chains the rows: SHA-256(hash of
-the row before ‖ the row as JSON), so it does not depend on how the data were packed.
+row as compact JSON, a long one deflated where that saves a block. The hash chains the rows:
+SHA-256(hash of the row before ‖ the row as JSON), so it does not depend on how the data were
+packed.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ durable, hash."""
 _CHECKED_FROM = 8
 PLAIN, DEFLATED = 0, 1
 DATA_MAX = 1 << 20
+SHORT = 960  # bytes of a text that is not worth a processor's time, here and at each verification
 LAG_MAX = 0xFFFF
 """The tables are that far behind this row, or farther, or nobody knows."""
 MAGIC_KEY = struct.unpack("<I", MAGIC)[0]
@@ -82,7 +84,7 @@ def pack(
     """The frame of one row, a multiple of `block` long."""
     assert len(text) <= DATA_MAX, "nobody could read it again"
     data, packing = text, PLAIN
-    if _blocks(len(text), block) > 1:
+    if len(text) > SHORT and _blocks(len(text), block) > 1:
         deflated = zlib.compress(text, 6)
         if _blocks(len(deflated), block) < _blocks(len(text), block):
             data, packing = deflated, DEFLATED
