@@ -18,9 +18,9 @@ from gateway.errors import KeyMissing, ParcelRefused, RequestInvalid
 from gateway.export import ExportRefused, export, span
 from gateway.keys import PRIVATE, Signer, prepare, read_public
 from gateway.parcel import Parcel
-from gateway.store import Store
+from gateway.store import Draft, Store
 from tests.flow.rig import Box, World, drive_through
-from tests.rig.filled import delivery, fill, filled
+from tests.rig.filled import AT_MS, delivery, fill, filled
 
 
 @pytest.fixture
@@ -162,6 +162,23 @@ async def test_an_export_is_made_while_the_lane_sells(tmp_path: Path) -> None:
     audit.examine(opened(tmp_path / "out.tar", tmp_path))
     await box.do("read")
     await box.power_off()
+
+
+async def test_a_lane_that_goes_on_behind_what_the_centre_holds_is_followed(data: Path) -> None:
+    """The box was restored from an old copy: numbers jump once, and the journal says why."""
+
+    def raise_lane(draft: Draft) -> None:
+        moment = (AT_MS, 1, "boot", "")
+        draft.add("X03", "", moment, "lane_raised", "", "{}", {"raised": 20})
+        draft.lanes["X03"] = draft.lanes["X03"]._replace(seq=20)
+
+    store = await Store.open(data / "lane.db")
+    await store.log(raise_lane)
+    await fill(store, 2)
+    await store.close()
+    told = export(data, data.parent / "out.tar")
+    assert (told.lanes[0].last_seq, told.lanes[0].count) == (22, 14)
+    assert audit.examine(opened(data.parent / "out.tar", data)) == told
 
 
 # ---- what is refused -------------------------------------------------------------------------

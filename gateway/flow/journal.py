@@ -18,6 +18,7 @@ from gateway.flow.messages import Event
 from gateway.flow.passage import Passage, State, Step
 from gateway.flow.rules import advance
 from gateway.spool import verify as spool_verify
+from gateway.spool.look import reading
 from gateway.spool.tables import COLUMNS
 from gateway.spool.verify import Damage
 from gateway.store import SPOOL, Draft
@@ -91,11 +92,14 @@ def replay(rows: Iterable[Any]) -> Step:
     return step
 
 
-def verify(data: Path) -> list[Damage]:
-    """Walk both copies in folder `data`, the log and the database, and compare them."""
+def verify(data: Path, processes: int = 1) -> list[Damage]:
+    """Walk both copies in folder `data`, the log and the database, and compare them.
+
+    `processes`: for the log; more than one only in a program without threads.
+    """
     folder = data / SPOOL
     return [
-        *spool_verify.log_damage(folder),
+        *spool_verify.log_damage(folder, processes),
         *spool_verify.table_damage(data / DATABASE, folder),
     ]
 
@@ -104,12 +108,11 @@ def story(data: Path, passage_id: str) -> list[dict[str, Any]]:
     """All rows of one passage, oldest first. Raises: NotFound, StoreUnavailable."""
     path = data / DATABASE
     try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        db.row_factory = sqlite3.Row
-        query = f"SELECT {COLUMNS}, hash FROM journal WHERE passage_id = ? ORDER BY seq"  # noqa: S608
-        rows = [dict(row) for row in db.execute(query, (passage_id,))]
-        db.close()
-    except sqlite3.Error as broken:
+        with reading(path) as db:
+            db.row_factory = sqlite3.Row
+            query = f"SELECT {COLUMNS}, hash FROM journal WHERE passage_id = ? ORDER BY seq"  # noqa: S608
+            rows = [dict(row) for row in db.execute(query, (passage_id,))]
+    except (sqlite3.Error, OSError) as broken:
         raise StoreUnavailable(f"数据库读不出：{broken}") from broken
     if not rows:
         raise NotFound(f"没有这一笔：{passage_id}")

@@ -4,13 +4,13 @@ import multiprocessing
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 from gateway.spool import derived, seals, segment, tables
 from gateway.spool.frame import GENESIS, Frame
+from gateway.spool.look import reading
 
 
 class Damage(NamedTuple):
@@ -99,7 +99,7 @@ def table_damage(path: Path, folder: Path) -> Iterator[Damage]:
     """Walk the database's own chains, and hold each row against the log's."""
     name = str(path)
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        with reading(path) as db:
             db.execute("BEGIN")  # one moment, though the box goes on writing
             for what in db.execute("PRAGMA integrity_check(5)"):
                 if what[0] != "ok":
@@ -111,7 +111,7 @@ def table_damage(path: Path, folder: Path) -> Iterator[Damage]:
                 yield from (
                     Damage(name, 0, f"{bad.table} 里有一行被改过") for bad in seals.broken(db)
                 )
-    except (sqlite3.Error, ValueError) as broken:
+    except (sqlite3.Error, ValueError, OSError) as broken:
         yield Damage(name, 0, f"文件读不出：{broken}")
 
 
