@@ -87,8 +87,9 @@ def _reserves(settings: Settings) -> Finding:
     with suppress(OSError):
         held = (settings.data / reserve.RESERVE).stat().st_size
     told = f"流水日志 {spare / MB:.0f} MB，账本 {held / MB:.0f} MB"
-    if spare < log.RESERVE_BYTES or held < reserve.SIZE:
-        wanted = f"{log.RESERVE_BYTES / MB:.0f} + {reserve.SIZE / MB:.0f} MB"
+    wanted_bytes = log.reserve_bytes(settings.spool.block_bytes)
+    if spare < wanted_bytes or held < reserve.SIZE:
+        wanted = f"{wanted_bytes / MB:.0f} + {reserve.SIZE / MB:.0f} MB"
         return warn(name, f"{told}，不完整（应为 {wanted}）", "请清理磁盘；有空间后自动补齐")
     return ok(name, f"{told}，磁盘满后还能办 1000 辆以上")
 
