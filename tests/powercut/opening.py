@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gateway.errors import StoreUnavailable
 from gateway.spool import copies as copies_module
-from gateway.spool import database, seals, tables, verify
+from gateway.spool import derived, tables, verify
 from gateway.spool.copies import Copies
 from gateway.spool.draft import Draft
 from gateway.spool.log import Spool
@@ -32,6 +32,12 @@ promise of the disk. One of the two copies spoilt besides: nothing of money is m
 LOSSES = (CUT, NEIGHBOUR, SPOILT)
 UNTOUCHED_S = 1_000
 """When files were last written that nobody has written to since we did."""
+CUT, NEIGHBOUR, SPOILT = "cut", "neighbour", "spoilt"
+"""What happened: a cut that the disk stood as promised: nothing is found damaged. One that broke a
+promise of the disk. One of the two copies spoilt besides: nothing of money is missing."""
+LOSSES = (CUT, NEIGHBOUR, SPOILT)
+UNTOUCHED_S = 1_000
+"""When files were last written that nobody has written to since we did."""
 DERIVED = (
     "SELECT * FROM passage ORDER BY id",
     "SELECT * FROM record ORDER BY lane, seq",
@@ -39,7 +45,6 @@ DERIVED = (
     "SELECT lane, key, fingerprint, at_ms FROM command ORDER BY lane, key",
 )
 """All that follows from the log, but for answers that were kept later."""
-MONEY = ("journal", "passage", "record", "command", "shift")
 
 
 class Opened(NamedTuple):
@@ -94,9 +99,7 @@ class Opening:
         self.folder, self._path, self._block = folder, folder / DATABASE, block
         self._laid: dict[str, bytes] = {}
         """Path → digest of what was written there."""
-        self._derived: dict[bytes, bytes] = {}
-        """Newest hash of the log → digest of the tables that follow from it."""
-        self._soft: list[str] = []
+        self._tables: list[str] = []
         self._photos: dict[bytes, tuple[int, str]] = {}
 
     def judge(
@@ -189,11 +192,7 @@ class Opening:
             yield f"the log ends at {spool.seq}, the tables at {tables.head(db)[0]}, or otherwise"
         for damage in verify.log_damage(spool.folder):
             yield f"the log is damaged after recovery: row {damage.row}: {damage.what}"
-        found = _digest(db)
-        if spool.hash not in self._derived:
-            self._derived[spool.hash] = _rebuilt(spool)
-        if self._derived[spool.hash] != found:
-            yield "the tables are not what the log says"
+        yield from derived.wrong(db)
 
     def _goes_on(self, working: Writer) -> Iterator[str]:
         """One more row can be written, and is found by whoever opens the log next."""
@@ -216,10 +215,8 @@ class Opening:
 
     def _content(self, image: Image, log_hash: bytes, db: sqlite3.Connection) -> bytes:
         seen = hashlib.blake2b(log_hash, digest_size=16)
-        seen.update(self._derived[log_hash])
-        self._soft = self._soft or _soft(db)
-        seen.update(repr(db.execute("SELECT key, status, answer FROM command").fetchall()).encode())
-        for name in self._soft:
+        self._tables = self._tables or _tables(db)
+        for name in self._tables:
             seen.update(repr((name, db.execute(f"SELECT * FROM {name}").fetchall())).encode())
         for path in sorted(image):
             content = image[path]
@@ -253,26 +250,8 @@ def _overwrite(target: Path, content: bytes | bytearray) -> None:
         os.close(fd)
 
 
-def _digest(db: sqlite3.Connection) -> bytes:
-    seen = hashlib.blake2b(digest_size=16)
-    for query in DERIVED:
-        seen.update(repr(db.execute(query).fetchall()).encode())
-    return seen.digest()
-
-
-def _rebuilt(spool: Spool) -> bytes:
-    """The same tables made from nothing but the log."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        seals.equip(db)
-        database._migrate(db)
-        for row, row_hash in spool.rows():
-            tables.follow(db, row, row_hash)
-        return _digest(db)
-    finally:
-        db.close()
-
-
-def _soft(db: sqlite3.Connection) -> list[str]:
+def _tables(db: sqlite3.Connection) -> list[str]:
+    """All but those whose rows are named by the newest hash, or by another table's."""
     names: Any = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-    return [name for (name,) in names if name not in MONEY and not name.startswith("sqlite_")]
+    proved = ("journal", "seal")
+    return [name for (name,) in names if name not in proved and not name.startswith("sqlite_")]
