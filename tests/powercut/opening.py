@@ -32,19 +32,6 @@ promise of the disk. One of the two copies spoilt besides: nothing of money is m
 LOSSES = (CUT, NEIGHBOUR, SPOILT)
 UNTOUCHED_S = 1_000
 """When files were last written that nobody has written to since we did."""
-CUT, NEIGHBOUR, SPOILT = "cut", "neighbour", "spoilt"
-"""What happened: a cut that the disk stood as promised: nothing is found damaged. One that broke a
-promise of the disk. One of the two copies spoilt besides: nothing of money is missing."""
-LOSSES = (CUT, NEIGHBOUR, SPOILT)
-UNTOUCHED_S = 1_000
-"""When files were last written that nobody has written to since we did."""
-DERIVED = (
-    "SELECT * FROM passage ORDER BY id",
-    "SELECT * FROM record ORDER BY lane, seq",
-    "SELECT * FROM shift ORDER BY id",
-    "SELECT lane, key, fingerprint, at_ms FROM command ORDER BY lane, key",
-)
-"""All that follows from the log, but for answers that were kept later."""
 
 
 class Opened(NamedTuple):
