@@ -22,12 +22,13 @@ from gateway.flow.lane import Lane
 from gateway.flow.shift import Shifts
 from gateway.store import Store
 from gateway.units import Clock
-from gateway.web import history, lane, live, session
+from gateway.web import history, lane, live, page, places, session
 from gateway.web.api import Api, Needs
 from gateway.web.faults import Handler, answer, faults_as_json
 from gateway.web.openapi import document
 
 BODY_BYTES_MAX = 64 * 1024
+BENCH = "/bench/vehicle"
 STATIC = Path(__file__).parent / "static"
 LOOPBACK = re.compile(r"^(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?$", re.IGNORECASE)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -95,11 +96,14 @@ def create_app(
         client_max_size=BODY_BYTES_MAX,
     )
     _hand_out(app, parts)
-    all_tables = [session.routes, lane.routes, live.routes, history.routes, routes, *tables]
+    own = [session.routes, lane.routes, live.routes, history.routes, places.routes, page.routes]
+    all_tables = [*own, routes, *tables]
     write: Callable[[], dict[str, Any]] = cache(lambda: document(all_tables, gateway.__version__))
     app[DOCUMENT] = write
     for table in all_tables:
         app.add_routes(table)
+    app[lane.STARTED_MS] = parts.clock.now_ms()
+    app[lane.HAS_BENCH] = any(each.canonical == BENCH for each in app.router.resources())
     _serve_files(app, static)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(_end_streams)
@@ -137,7 +141,7 @@ async def _end_streams(app: web.Application) -> None:
 
 def _snapshot_of(request: web.Request) -> Mapping[str, Any] | None:
     known = request.app[lane.LANES].get(request.match_info.get("lane", ""))
-    return known.snapshot() if known else None
+    return lane.dress(request, known.snapshot()) if known else None
 
 
 @web.middleware

@@ -29,6 +29,7 @@ from gateway.web.answers import (
 from gateway.web.api import Api
 from gateway.web.faults import answer
 from gateway.web.lane import LANES
+from gateway.web.words import REASONS
 
 PAGE_MAX = 100
 PARKED_SHOWN_MAX = 100
@@ -170,7 +171,7 @@ async def parameters(request: web.Request) -> web.Response:
 @routes.api(
     "GET",
     "/api/tables/{name}",
-    summary="stations 收费站、vehicle_types 车型、vehicle_classes 车种、colours 车牌颜色",
+    summary="stations 收费站、vehicle_types 车型、vehicle_classes 车种、colours 颜色、reasons 原因",
     answers={200: Rows},
     faults=(404,),
 )
@@ -188,6 +189,9 @@ _TABLES: dict[str, Callable[[Parameters], object]] = {
     ],
     "vehicle_types": lambda p: p.vehicle_types.rows,
     "vehicle_classes": lambda p: p.vehicle_classes.rows,
+    "reasons": lambda _: [
+        {"list": name, "name": text} for name, texts in REASONS.items() for text in texts.split()
+    ],
     "colours": lambda _: [{"code": code, "name": name} for code, name in COLOURS.items()],
 }
 

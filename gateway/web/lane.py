@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from aiohttp import web
 from pydantic import TypeAdapter
@@ -25,6 +26,8 @@ from gateway.units import Clock
 from gateway.web.answers import Conflict, LaneShown, PhotoShown, Snapshot
 from gateway.web.api import Api, Header, Media, Needs, require
 from gateway.web.faults import answer
+from gateway.web.screens import dressed
+from gateway.web.words import speech
 
 PHOTO_SIZE_MAX = 2 * 1024 * 1024
 WATCHERS_MAX = 4  # moving pictures at one time
@@ -36,6 +39,8 @@ MATCH = Header("If-Match", r'^("\d{1,15}"|\d{1,15})$')
 routes = Api()
 LANES: web.AppKey[Mapping[str, Lane]] = web.AppKey("lanes", Mapping)
 EVIDENCE = web.AppKey("evidence", Evidence)
+STARTED_MS = web.AppKey("started_ms", int)
+HAS_BENCH = web.AppKey("has_bench", bool)
 JPEG = Media("image/jpeg")
 
 
@@ -58,6 +63,12 @@ def lane_of(request: web.Request, name: str) -> Lane:
     if lane is None:
         raise NotFound(f"没有这个车道：{name[:20]}")
     return lane
+
+
+def dress(request: web.Request, bare: Mapping[str, Any]) -> dict[str, Any]:
+    """A snapshot with the words for this screen."""
+    app = request.app
+    return dressed(bare, speech(request), app[STARTED_MS], app[HAS_BENCH])
 
 
 def only_lane(request: web.Request) -> Lane:
@@ -86,7 +97,7 @@ async def lanes(request: web.Request) -> web.Response:
 
 @routes.api("GET", "/api/lanes/{lane}", summary="车道快照", answers={200: Snapshot}, faults=(404,))
 async def snapshot(request: web.Request) -> web.Response:
-    return answer(lane_of(request, request.match_info["lane"]).snapshot())
+    return answer(dress(request, lane_of(request, request.match_info["lane"]).snapshot()))
 
 
 @routes.api(
@@ -105,7 +116,7 @@ async def command(request: web.Request, asked: Command) -> web.Response:
     lane = lane_of(request, request.match_info["lane"])
     if not lane.is_enabled:
         raise UnexpectedEvent(f"{lane.lane} 车道没有启用", "请到已启用的车道操作")
-    return answer(await lane.command(asked, require(request), key, rev))
+    return answer(dress(request, await lane.command(asked, require(request), key, rev)))
 
 
 @routes.api(

@@ -16,8 +16,9 @@ from pydantic_core import to_json
 from gateway.errors import GatewayError
 from gateway.flow.lane import Lane
 from gateway.units import Clock
+from gateway.web import page
 from gateway.web.api import Api
-from gateway.web.lane import lane_of, only_lane
+from gateway.web.lane import STARTED_MS, dress, lane_of, only_lane
 from gateway.web.session import ACCESS, COOKIE, owner_of
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class LiveQuery(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lane: str | None = None
+    lang: str | None = None
 
 
 class Screens:
@@ -102,14 +104,16 @@ class Screens:
         code = GOING_AWAY
         with suppress(ConnectionError, TimeoutError):
             seen = lane.changes.count
-            await _send(screen, _picture(lane))
+            await _send(screen, _picture(request, lane))
             while not screen.closed:
                 if not await _is_signed_in(request):
                     code = SIGNED_OUT
                     break
                 newer = await self._change(lane, seen)
                 seen = seen if newer is None else newer
-                await _send(screen, self._beat(lane) if newer is None else _picture(lane))
+                await _send(
+                    screen, self._beat(request, lane) if newer is None else _picture(request, lane)
+                )
         with suppress(ConnectionError):
             await screen.close(code=code)
 
@@ -120,8 +124,9 @@ class Screens:
         except TimeoutError:
             return None
 
-    def _beat(self, lane: Lane) -> bytes:
-        return to_json({"type": "heartbeat", "rev": lane.rev, "at_ms": self._clock.now_ms()})
+    def _beat(self, request: web.Request, lane: Lane) -> bytes:
+        beat = {"type": "heartbeat", "rev": lane.rev, "at_ms": self._clock.now_ms()}
+        return to_json({**beat, "gateway": _gateway(request)})
 
 
 SCREENS = web.AppKey("screens", Screens)
@@ -136,13 +141,20 @@ SCREENS = web.AppKey("screens", Screens)
     faults=(400, 404),
 )
 async def live(request: web.Request, asked: LiveQuery) -> web.StreamResponse:
-    """Messages: the snapshot, with `type: snapshot`; and {type: heartbeat, rev, at_ms}."""
+    """Messages: the snapshot, with `type: snapshot`; and {type: heartbeat, rev, at_ms}; both with
+    `gateway` {ui: hash of the page's files, started_ms}."""
     lane = only_lane(request) if asked.lane is None else lane_of(request, asked.lane)
     return await request.app[SCREENS].serve(request, lane)
 
 
-def _picture(lane: Lane) -> bytes:
-    return to_json({"type": "snapshot", **lane.snapshot()})
+def _picture(request: web.Request, lane: Lane) -> bytes:
+    shown = dress(request, lane.snapshot())
+    return to_json({"type": "snapshot", **shown, "gateway": _gateway(request)})
+
+
+def _gateway(request: web.Request) -> dict[str, object]:
+    """By this a page knows that its files are old, and that the gateway was restarted."""
+    return {"ui": page.shown().sha256, "started_ms": request.app[STARTED_MS]}
 
 
 async def _send(screen: web.WebSocketResponse, message: bytes) -> None:

@@ -17,7 +17,7 @@ VERSION = "3.3.3"
 INTEGRITY = "sha512-el8M6jK2o3RXBnrSHX3ZKrsN8zEV63pSExTO1wYJz7QndGYZ8353e2a5PPX+qHe2aGayfnchQmkAojaWAREOIA=="  # noqa: E501
 FILES = ("lit-html.js", "LICENSE")
 VENDOR = Path(__file__).parents[2] / "gateway" / "web" / "static" / "vendor"
-LOCK = VENDOR / "vendor.lock.json"
+LOCK = Path(__file__).with_name("vendor.lock.json")
 
 
 def digest(algorithm: str, content: bytes) -> str:

@@ -1,68 +1,51 @@
-// @ts-check
-/**
- * The only fetch and the only WebSocket. A lost answer is asked again under the same key, so nothing
- * happens twice; a silent link is a lost link, whatever readyState says.
- */
+/** A lost answer is asked again under the same key; a silent link is a lost link, whatever readyState says. */
+
+import { language } from './text.js';
 
 const SILENCE_MS = 5000; // heartbeats come every 2 s
-const PATIENCE_MS = 3000; // a closed socket that is back sooner is not worth a bar
+const PATIENCE_MS = 3000;
 const ANSWER_MS = 15000;
 
-/** What the gateway said no to. */
+/** {status, code, detail, action, snapshot?} */
 export class Refusal extends Error {
-  /** @param {number} status @param {Record<string, any>} body */
   constructor(status, body) {
-    super(body.detail ?? String(status));
-    this.status = status;
-    this.code = body.code ?? '';
-    this.detail = body.detail ?? '';
-    this.action = body.action ?? '';
-    this.snapshot = body.snapshot ?? null;
+    super(body.detail);
+    Object.assign(this, { status, ...body });
   }
 }
 
-/** No answer, or none that the gateway itself wrote. */
 export class Lost extends Error {}
 
-/** One request. @param {string} method @param {string} path @param {any} [body]
- * @param {Record<string, string>} [headers] @returns {Promise<any>} */
+export const pause = ms => new Promise(again => { setTimeout(again, ms); });
+
 export async function ask(method, path, body, headers = {}) {
   const isBlob = body instanceof Blob;
-  /** @type {Record<string, string>} */
   const type = body === undefined ? {} : { 'content-type': isBlob ? 'image/jpeg' : 'application/json' };
-  const request = {
-    method, headers: { ...type, ...headers }, body: isBlob || body === undefined ? body : JSON.stringify(body),
-    signal: AbortSignal.timeout(ANSWER_MS),
-  };
+  headers = { ...headers, ...type, 'accept-language': language };
+  const request = { method, headers, body: isBlob || body === undefined ? body : JSON.stringify(body), signal: AbortSignal.timeout(ANSWER_MS) };
   const [response, answer] = await fetch(path, request).then(read).catch(fault => { throw new Lost(String(fault)); });
   if (response.ok) return answer;
   if (answer?.code) throw new Refusal(response.status, answer);
   throw new Lost(`HTTP ${response.status}`);
 }
 
-/** @param {Response} response @returns {Promise<[Response, any]>} */
 async function read(response) {
   const text = await response.text();
   return [response, text && response.headers.get('content-type')?.includes('json') ? JSON.parse(text) : null];
 }
 
-const PAGE = [...crypto.getRandomValues(new Uint8Array(6))].map(byte => byte.toString(16).padStart(2, '0')).join('');
+export const hex = bytes => [...bytes].map(byte => byte.toString(16).padStart(2, '0')).join('');
+
+// crypto.randomUUID does not exist on plain http.
+const PAGE = hex(crypto.getRandomValues(new Uint8Array(6)));
 let asked = 0;
 
 export class Link {
-  /** @param {{heard: (message: any, isFirst: boolean) => void, changed: () => void, failed: () => void}} on */
   constructor(on) {
-    this.on = on;
-    this.isUp = false;
-    this.lane = '';
-    /** @type {WebSocket | null} */
-    this.socket = null;
-    this.heardAt = 0;
-    this.lostAt = performance.now();
+    Object.assign(this, { on, isUp: false, lane: '', socket: null, heardAt: 0, lostAt: performance.now() });
     setInterval(() => this.watch(), 500);
   }
 
-  /** @param {string} lane '' hangs up */
   open(lane) {
     this.lane = lane;
     this.hangUp();
@@ -77,8 +60,7 @@ export class Link {
   }
 
   dial() {
-    const address = `${location.origin.replace(/^http/, 'ws')}/api/live?lane=${encodeURIComponent(this.lane)}`;
-    const socket = new WebSocket(address);
+    const socket = new WebSocket(`${location.origin.replace(/^http/, 'ws')}/api/live?lang=${language}&lane=${encodeURIComponent(this.lane)}`);
     let isFirst = true;
     this.socket = socket;
     this.heardAt = performance.now();
@@ -107,31 +89,23 @@ export class Link {
 
   watch() {
     if (!this.lane) return;
-    const isSilent = performance.now() - this.heardAt > SILENCE_MS;
     if (!this.socket) this.dial();
-    else if (isSilent) {
+    else if (performance.now() - this.heardAt > SILENCE_MS) {
       this.hangUp();
       this.lostAt = performance.now() - SILENCE_MS;
     }
     if (!this.isUp) this.on.changed();
   }
 
-  /** Whether people should be told. */
-  get isMissed() {
-    return !!this.lane && !this.isUp && performance.now() - this.lostAt > PATIENCE_MS;
-  }
+  get isMissed() { return !!this.lane && !this.isUp && performance.now() - this.lostAt > PATIENCE_MS; }
 
-  /** One command of one lane; settles only with the gateway's own answer.
-   * @param {string} lane @param {number} rev @param {Record<string, unknown>} body @returns {Promise<any>} */
   async command(lane, rev, body) {
     const headers = { 'idempotency-key': `${PAGE}-${rev}-${++asked}`, 'if-match': `"${rev}"` };
-    for (let failed = 0; ; ) {
+    for (let failed = 0; ; await pause(700)) {
       try {
         return await ask('POST', `/api/lanes/${encodeURIComponent(lane)}/commands`, body, headers);
       } catch (fault) {
-        if (!(fault instanceof Lost)) throw fault;
-        if (this.isUp && ++failed > 4) throw fault;
-        await new Promise(again => { setTimeout(again, 700); });
+        if (!(fault instanceof Lost) || (this.isUp && ++failed > 4)) throw fault;
       }
     }
   }

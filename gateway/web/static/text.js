@@ -1,51 +1,26 @@
-// @ts-check
-/** Words and numbers as people read them. Every word comes from the catalogue. */
-import { WORDS } from './zh-CN.js';
+import { WORDS } from './words.js';
 
-/** @param {string} key @param {Record<string, unknown>} [holes] @returns {string} */
-export const t = (key, holes) => {
-  const text = /** @type {Record<string, string>} */ (WORDS)[key] ?? key;
-  return holes ? text.replace(/\{(\w+)\}/g, (_, name) => String(holes[name] ?? '')) : text;
-};
+export let language = 'zh-CN';
 
-/** A word if the catalogue has one. @param {string} key @param {string} other */
-export const tOr = (key, other) => (key in WORDS ? t(key) : other);
-
-/** Amounts are computed from fen, never from fractions. @param {number | null | undefined} fen */
-export function yuan(fen) {
-  if (fen == null) return t('none');
-  const whole = Math.floor(Math.abs(fen) / 100).toString().replace(/\B(?=(\d{3})+$)/g, ',');
-  return `${fen < 0 ? '-' : ''}${whole}.${String(Math.abs(fen) % 100).padStart(2, '0')}`;
+export function speak(wanted) {
+  language = document.documentElement.lang = wanted;
 }
 
-/** @param {number | null | undefined} kg */
-export const tonnes = kg => (kg == null ? t('none') : (kg / 1000).toFixed(2));
+export const fill = (text, holes) => text.replace(/\{(\w+)\}/g, (_, name) => holes[name] ?? '');
 
-const ZONE = 'Asia/Shanghai';
-const CLOCK = new Intl.DateTimeFormat('zh-CN', { timeZone: ZONE, hour: '2-digit', minute: '2-digit', hour12: false });
-const STAMP = new Intl.DateTimeFormat('zh-CN', {
-  timeZone: ZONE, month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false,
-});
+export const t = (words, holes = {}) => fill((language === 'en' ? '' : WORDS[words]) || words, holes);
 
-/** @param {number | string | null | undefined} at epoch ms or ISO 8601 */
-export const clock = at => (at == null || at === '' ? t('none') : CLOCK.format(new Date(at)));
+/** Amounts are computed from fen, never from fractions. */
+export function yuan(fen) {
+  const whole = String(Math.floor(fen / 100)).replace(/\B(?=(\d{3})+$)/g, ',');
+  return `${whole}.${String(fen % 100).padStart(2, '0')}`;
+}
 
-/** @param {number | string | null | undefined} at epoch ms or ISO 8601 */
-export const stamp = at => (at == null || at === '' ? t('none') : STAMP.format(new Date(at)));
+export const tonnes = kg => (kg == null ? '—' : (kg / 1000).toFixed(2));
 
-const DAY = new Intl.DateTimeFormat('sv-SE', { timeZone: ZONE, dateStyle: 'short', timeStyle: 'short' });
+export const hourNow = now => Math.floor(now / 3_600_000 + 8) % 24;
 
-/** With its year. @param {number | null | undefined} at epoch ms */
-export const day = at => (at == null ? t('none') : DAY.format(at));
-
-/** Grey below a day, amber below three, red above. @param {number} seconds */
-export const freshness = seconds => (seconds < 86400 ? '' : seconds < 259200 ? 'warn' : 'bad');
-
-/** @param {number | null | undefined} seconds */
-export function age(seconds) {
-  if (seconds == null) return t('none');
-  if (seconds < 90) return t('age.seconds', { n: Math.round(seconds) });
-  if (seconds < 5400) return t('age.minutes', { n: Math.round(seconds / 60) });
-  if (seconds < 172800) return t('age.hours', { n: Math.round(seconds / 3600) });
-  return t('age.days', { n: Math.round(seconds / 86400) });
+export function keyed(text, key, most) {
+  if (key === '退') return text.slice(0, -1);
+  return key === '清' ? '' : (text + key).slice(0, most);
 }

@@ -1,15 +1,20 @@
 """A gateway of cardboard for the page's own tests: serves the static files under the real headers
-and answers with scripted snapshots. It follows interfaces.md §2 in shape and nothing in substance.
+and answers with scripted snapshots, dressed as the real one dresses them. It follows
+interfaces.md §2 in shape and nothing in substance.
 """
 
 import asyncio
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from gateway.web.page import digests
+from gateway.web.screens import dressed
+from gateway.web.words import REASONS, speaking
 from tests.web.ui import fixtures
 
 STATIC = Path(__file__).parents[3] / "gateway" / "web" / "static"
@@ -39,6 +44,20 @@ class Script:
         self.photos: dict[str, bytes] = {}
         self.seen: list[str] = []
         self.vehicles = 1
+        self.started_ms = 0
+        self.ui = "a" * 64
+        self.is_pseudo = False
+        self.language = "zh-CN"
+
+    def shown(self) -> dict[str, Any]:
+        """The snapshot as a screen gets it."""
+        return dressed(self.snapshot, speaking(self.language), self.started_ms, has_bench=True)
+
+    def gateway(self) -> dict[str, Any]:
+        return {"ui": self.ui, "started_ms": self.started_ms}
+
+    def picture(self) -> dict[str, Any]:
+        return {"type": "snapshot", **self.shown(), "gateway": self.gateway()}
 
     async def show(self, name: str, is_new: bool = False, **changes: Any) -> None:
         """Push another snapshot to every screen, of this vehicle or of a new one."""
@@ -51,7 +70,7 @@ class Script:
 
     async def push(self) -> None:
         for socket in list(self.sockets):
-            await socket.send_json({"type": "snapshot", **self.snapshot})
+            await socket.send_json(self.picture())
 
     async def drop(self) -> None:
         """Close every live connection."""
@@ -90,7 +109,18 @@ async def _file(request: web.Request) -> web.StreamResponse:
     path = STATIC / (request.match_info["path"] or "index.html")
     if not path.is_file():
         raise web.HTTPNotFound
+    if path.name == "words.js" and request.app[SCRIPT].is_pseudo:
+        return web.Response(text=longer(path.read_text("utf-8")), content_type="text/javascript")
     return web.FileResponse(path)
+
+
+def longer(words: str) -> str:
+    """Every Chinese word of the catalogue 40 % longer: room for other languages."""
+    table = words.split("`")[1]
+    for key, text in re.findall(r"^([^|\n]+\|)(.*)$", table, re.MULTILINE):
+        more = text + "长" * -(-len(text) * 2 // 5)
+        words = words.replace(f"\n{key}{text}\n", f"\n{key}{more}\n", 1)
+    return words
 
 
 async def _live(request: web.Request) -> web.WebSocketResponse:
@@ -98,7 +128,8 @@ async def _live(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(timeout=1)
     await socket.prepare(request)
     script.sockets.add(socket)
-    await socket.send_json({"type": "snapshot", **script.snapshot})
+    script.language = request.query.get("lang", script.language)
+    await socket.send_json(script.picture())
     beats = asyncio.create_task(_beat(script, socket))
     async for message in socket:
         if message.type is WSMsgType.ERROR:
@@ -113,7 +144,8 @@ async def _beat(script: Script, socket: web.WebSocketResponse) -> None:
         await asyncio.sleep(1)
         if not script.is_mute:
             at_ms, rev = script.snapshot["at_ms"], script.snapshot["rev"]
-            await socket.send_json({"type": "heartbeat", "rev": rev, "at_ms": at_ms})
+            beat = {"type": "heartbeat", "rev": rev, "at_ms": at_ms, "gateway": script.gateway()}
+            await socket.send_json(beat)
 
 
 async def _command(request: web.Request) -> web.Response:
@@ -132,7 +164,7 @@ async def _command(request: web.Request) -> web.Response:
         script.lose_answers -= 1
         assert request.transport is not None
         request.transport.abort()
-    return web.json_response(script.snapshot)
+    return web.json_response(script.shown())
 
 
 async def _carry_out(script: Script, command: str) -> Answer | None:
@@ -140,7 +172,7 @@ async def _carry_out(script: Script, command: str) -> Answer | None:
     if isinstance(outcome, tuple):
         status, fault = outcome
         if status == 409:
-            fault = {**fault, "snapshot": script.snapshot}
+            fault = {**fault, "snapshot": script.shown()}
         return status, fault
     await script.show(outcome)
     return None
@@ -168,11 +200,75 @@ async def _table(request: web.Request) -> web.Response:
             script.session = fixtures.signed_out()
         return web.json_response(script.session)
     body = fixtures.ANSWERS.get(script_name)
+    if request.path.startswith("/api/places/"):
+        body = _place(request.match_info["path"].removeprefix("places/"), request) or body
     if request.path == f"/api/lanes/{script.snapshot['lane']}":
-        body = script.snapshot
+        body = script.shown()
+    if request.path == "/api/ui":
+        files = {"files": len(digests(STATIC)), "wrong": [], "api": 1, "version": "0.1.0"}
+        body = {**files, "sha256": script.ui}
     if body is None:
         return web.json_response({"code": "not_found", "detail": "没有", "action": ""}, status=404)
     return web.json_response(copy.deepcopy(body))
+
+
+def _place(name: str, request: web.Request) -> dict[str, Any] | None:
+    """Those that answer to what they are asked; the others are fixtures."""
+    asked = dict(request.query)
+    if name == "why":
+        field = "no_photo_reason" if asked["list"] == "photo" else "reason"
+        command = "cancel" if asked["list"] == "cancel" else "hand_over"
+        options: list[dict[str, Any]] = []
+        for text in REASONS[asked["list"]].split():
+            act: dict[str, Any] = {"command": {"command": command, field: text}}
+            if asked["list"] == "photo":
+                act = {"deed": "submitPlate", "value": {field: text}}
+            options.append({"label": text, **act})
+        return fixtures.place("为什么？", {"options": options}, bar=["suspend"])
+    if name == "stations":
+        wanted = asked.get("q", "").lower()
+        found = [row for row in fixtures.STATIONS if wanted in row["pinyin"]]
+        confirm = {"command": "confirm_entry", "source": "searched"}
+        tiles = [
+            {
+                "label": f"{row['name']} {row['hex']}",
+                "command": {**confirm, "station_hex": row["hex"]},
+            }
+            for row in found
+        ]
+        field = {"field": "q", "label": "拼音首字母或站名", "value": wanted, "is_start": True}
+        return fixtures.place("按站名找", field, {"options": tiles}, {"letters": "q"})
+    if name == "shift":
+        return fixtures.shift_place(int(asked.get("shift", "1")))
+    if name == "master":
+        return _master(asked, request.app[SCRIPT])
+    return None
+
+
+def _master(asked: dict[str, str], script: Script) -> dict[str, Any]:
+    command: dict[str, Any] = {
+        key: int(value) if key == "amount_fen" else value
+        for key, value in asked.items()
+        if key in ("command", "reason", "means", "amount_fen")
+    }
+    state = script.snapshot.get("approvals", [{"state": ""}])[-1]["state"]
+    if state == "approved":
+        go = {"label": "继续", "command": {**command, "approval": "A1"}}
+        return fixtures.place("站长授权", {"p": "站长已同意"}, primary=go, is_auto=True)
+    if state == "pending":
+        return fixtures.place(
+            "站长授权", {"p": "已通知站长，等待回复…", "look": "big"}, again_ms=300
+        )
+    reasons = [[text, text] for text in REASONS["override"].split()]
+    chosen = {"choices": reasons, "name": "reason", "label": "原因", "chosen": asked.get("reason")}
+    path = f"/api/lanes/{script.snapshot['lane']}/approvals"
+    return fixtures.place(
+        "站长授权",
+        *([chosen] if command["command"] == "override" else []),
+        {"credentials": "站长工号"},
+        bar=[{"label": "远程授权", "method": "POST", "path": path, "body": command}],
+        primary={"label": "确定", "command": command, "needs_credentials": True},
+    )
 
 
 def main() -> None:

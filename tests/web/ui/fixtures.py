@@ -4,6 +4,8 @@ import copy
 import time
 from typing import Any
 
+from gateway.web.words import REASONS
+
 ALLOWED = {
     "idle": ["read"],
     "reading": [],
@@ -449,52 +451,10 @@ STATIONS = [
 ]
 
 
-def _row(
-    n: int, plate: str, state: str, amount: int | None, delivery: str | None
-) -> dict[str, Any]:
-    return {
-        "id": f"X03-{n}",
-        "lane": "X03",
-        "state": state,
-        "plate": plate,
-        "amount_fen": amount,
-        "opened_at_ms": 1_700_000_000_000 + n * 60_000,
-        "changed_at_ms": 0,
-        "operator": "1001",
-        "shift_id": 3,
-        "record_id": RECORD["id"] if delivery else None,
-        "seq": 1040 + n if delivery else None,
-        "delivery": delivery,
-    }
-
-
-HISTORY = [
-    _row(4, "甘A12345", "saved", 4280, "待传"),
-    _row(3, "甘AD12345", "saved", 12850, "已传"),
-    _row(2, "甘A6F528", "cancelled", None, None),
-    _row(1, "青B50271", "saved", 2340, "被退回"),
-]
-HANDHELD = {
-    "id": "hh-2",
-    "state": "paired",
-    "name": "手持机 2",
-    "paired_by": "9001",
-    "last_seen_ms": 1_700_000_000_000,
-}
 SQUARE = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8">'
     '<path d="M0 0h3v3H0zM5 0h3v3H5zM0 5h3v3H0z"/></svg>'
 )
-OFFER = {
-    "id": "offer-1",
-    "state": "open",
-    "name": "",
-    "digits": None,
-    "url": "https://192.0.2.7:8443/pair",
-    "qr_svg": SQUARE,
-    "expires_at_ms": now_ms() + 10_000_000,
-    "paired_by": "9001",
-}
 SHIFT = {
     **session()["shift"],
     "count": 12,
@@ -508,28 +468,28 @@ SHIFT = {
 }
 
 
-def _entry(seq: int, event: str, state: str, body: dict[str, Any]) -> dict[str, Any]:
-    at_ms = 1_700_000_000_000 + seq * 1000
-    return {
-        "seq": seq,
-        "at_ms": at_ms,
-        "event": event,
-        "state": state,
-        "operator": "1001",
-        "body": body,
-    }
+def place(title: str, *blocks: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A document as the gateway makes it for a place around the lane."""
+    return {"title": title, "blocks": list(blocks), "bar": [], "primary": None, **more}
 
 
-def _age(name: str, age_s: int, **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "version": "20251118001",
-        "effective_from_ms": 1_763_395_200_000,
-        "age_s": age_s,
-        "next": None,
-        "rejected": [],
-        **more,
-    }
+def shift_place(chosen: int) -> dict[str, Any]:
+    """上班, with this shift chosen."""
+    shifts = [[1, "早班"], [2, "中班"], [3, "晚班"]]
+    begin = {"method": "POST", "path": "/api/shifts", "body": {"lane": "X03", "shift": chosen}}
+    return place(
+        "上班",
+        {"choices": [["X03", "X03 出口"]], "name": "lane", "label": "车道", "chosen": "X03"},
+        {"choices": shifts, "name": "shift", "label": "班次", "chosen": chosen},
+        {"h": "设备自检"},
+        {"rows": [{"parts": [{"b": "✓ 读卡器"}, "正常"]}]},
+        bar=[{"label": "退出登录", "deed": "signOut"}],
+        primary={"label": "上班", "enter": "X03", **begin},
+    )
+
+
+def _vehicle(plate: str, amount: str, fate: str) -> list[Any]:
+    return ["11-18 09:30:00", {"plate": plate, "colour": 0}, {"b": amount}, "已保存", fate]
 
 
 ANSWERS: dict[str, Any] = {
@@ -558,42 +518,128 @@ ANSWERS: dict[str, Any] = {
         "version": "",
         "rows": [{"code": c, "name": n} for c, n in COLOURS.items()],
     },
-    "GET passages": {"passages": HISTORY, "next": "1.X03-1"},
-    "GET passages/X03-4": {
-        **HISTORY[0],
-        "card": "6201****3456",
-        "ended": "saved",
-        "record": None,
-        "fate": None,
-    },
-    "GET passages/X03-4/timeline": {
-        "entries": [
-            _entry(1, "ReadRequested", "reading", {}),
-            _entry(2, "ChecksPassed", "checked", {}),
-            _entry(3, "PlateSubmitted", "evidenced", {"plate": "甘A12345", "colour": 0}),
-            _entry(4, "DebitConfirmed", "saved", {"tac": "E5383359"}),
+    "GET tables/reasons": {
+        "version": "",
+        "rows": [
+            {"list": name, "name": text}
+            for name, texts in REASONS.items()
+            for text in texts.split()
         ],
     },
-    "GET sync": {
-        "online": False,
-        "backlog": {"count": 12, "oldest_age_s": 2400, "drain_s": None},
-        "parked": [{"seq": 1031, "id": RECORD["id"], "reason": "金额与费额表不一致"}],
-    },
-    "GET parameters": {
-        "parameters": [
-            _age("stations", 100_000),
-            _age("status_list", 200_000),
-            _age(
-                "minimum_fares",
-                3600,
-                next={"version": "20251201001", "effective_from_ms": 1_764_518_400_000},
-                rejected=[{"version": "20251201002", "reason": "签名不对"}],
-            ),
+    "GET places/menu": place(
+        "功能",
+        {"options": [{"label": "历史", "go": "history"}, {"label": "挂起的车", "go": "suspended"}]},
+        {"options": [{"label": "设置", "go": "settings"}, {"label": "设备", "go": "devices"}]},
+    ),
+    "GET places/devices": place(
+        "设备",
+        {"p": "▲ 设备是模拟的", "look": "warn"},
+        {
+            "rows": [
+                {"parts": [{"b": "✓ 读卡器"}, "正常"]},
+                {"look": "bad", "parts": [{"b": "▲ 称台"}, "未连接 重量可人工填写"]},
+            ]
+        },
+    ),
+    "GET places/history": place(
+        "历史",
+        {"field": "plate", "label": "车牌", "value": ""},
+        {
+            "choices": [["", "全部"], ["saved", "已保存"], ["cancelled", "已取消"]],
+            "name": "state",
+            "label": "状态",
+            "chosen": "",
+        },
+        {
+            "rows": [
+                {"parts": _vehicle("甘A12345", "42.80", "待传"), "go": "passage/X03-4"},
+                {
+                    "look": "bad",
+                    "parts": _vehicle("青B50271", "23.40", "被退回"),
+                    "go": "passage/1",
+                },
+            ]
+        },
+        bar=[{"label": "更早的", "with": {"limit": 40}}],
+    ),
+    "GET places/passage/X03-4": place(
+        "这一笔",
+        {"facts": [["车牌", {"plate": "甘A12345", "colour": 0}], ["金额 元", "42.80"]]},
+        {"image": SQUARE, "alt": "照片"},
+        {"h": "经过"},
+        {
+            "rows": [
+                {"parts": ["11-18 09:30:01 #1 1001", {"b": "读卡"}, ""]},
+                {"parts": ["11-18 09:30:05 #2 1001", {"b": "提交车牌"}, "车牌 甘A12345"]},
+            ]
+        },
+    ),
+    "GET places/suspended": place(
+        "挂起的车",
+        {
+            "rows": [
+                {
+                    "parts": [{"plate": "甘A12345", "colour": 0}, "停在“核对入口站”"],
+                    "button": {"label": "续办", "resume": "X03-0"},
+                }
+            ]
+        },
+    ),
+    "GET places/sync": place(
+        "同步",
+        {"facts": [["待传", "12 笔"]]},
+        {"p": "✓ 可以做：照常收费、照相、站长授权", "look": "good"},
+        {"h": "被退回"},
+        {"rows": [], "empty": "没有被退回的记录"},
+    ),
+    "GET places/versions": place(
+        "版本",
+        {"rows": [{"look": "warn", "parts": [{"b": "状态名单"}, "20251118001 · 3 天前更新"]}]},
+    ),
+    "GET places/pairing": place(
+        "配对手持机",
+        {"image": SQUARE, "alt": "配对二维码"},
+        {"digits": "123456"},
+        primary={
+            "label": "数字一致",
+            "method": "POST",
+            "path": "/api/pairings/offer-1/confirm",
+            "body": {},
+        },
+    ),
+    "GET places/approvals": place(
+        "最小费额计费",
+        {"facts": [["车牌", {"plate": "甘A12345", "colour": 0}], ["金额 元", "40.00"]]},
+        {"password": "/api/approvals/A1"},
+        bar=[
+            {
+                "label": "不同意",
+                "method": "POST",
+                "path": "/api/approvals/A1",
+                "body": {"decision": "refuse"},
+            }
         ],
-    },
-    "GET pairings": {"pairings": [OFFER, HANDHELD]},
-    "POST pairings": OFFER,
-    "POST pairings/offer-1/confirm": {**HANDHELD, "id": "offer-1"},
-    "DELETE pairings/hh-2": {"pairings": []},
-    "DELETE pairings/offer-1": {"pairings": [HANDHELD]},
+        primary={
+            "label": "同意",
+            "method": "POST",
+            "path": "/api/approvals/A1",
+            "body": {"decision": "approve"},
+        },
+    ),
+    "GET places/shiftEnd": place(
+        "下班交接",
+        {"facts": [["班次", "早班"], ["已收", 12], ["金额 元", "512.00"]]},
+        {"p": "▲ 还有 2 辆车挂起", "look": "warn"},
+        primary={
+            "label": "下班",
+            "method": "POST",
+            "path": "/api/shifts/3/close",
+            "body": {},
+            "sure": "数据已保存在本机。确认下班？",
+            "then": {"shift": 3},
+        },
+    ),
+    "POST approvals/A1": {"state": "approved"},
+    "POST pairings/offer-1/confirm": {"state": "confirmed"},
+    "POST lanes/X03/approvals": {"id": "A1", "state": "pending"},
 }

@@ -1,19 +1,23 @@
 // What sticks out, what is cut, what is too small to hit.
-() => {
-  const visible = e => { const q = e.getBoundingClientRect(); return q.width > 0 && q.height > 0; };
-  const inScroll = e => e.closest('.scroll, .side, .dialog');
-  const buttons = [...document.querySelectorAll('button, label.button, input:not(.sr)')].filter(visible);
+least => {
+  const box = e => e.getBoundingClientRect();
+  const visible = e => { const q = box(e); return q.width > 0 && q.height > 0 && getComputedStyle(e).clipPath === 'none'; };
+  const all = (what, ...more) => [...document.querySelectorAll(what)].filter(visible).filter(e => more.every(test => test(e)));
   const name = e => `${e.className}:${(e.innerText || e.name || '').trim().slice(0, 12)}`;
-  const size = e => { const q = e.getBoundingClientRect(); return `${Math.round(q.width)}x${Math.round(q.height)}`; };
-  const small = buttons.filter(e => { const q = e.getBoundingClientRect();
-    const least = e.classList.contains('cell') || e.classList.contains('colour') ? 36 : 44;
-    return q.width < least || q.height < 44; }).map(e => `${name(e)} ${size(e)}`);
-  const outside = [...document.querySelectorAll('button, h1, h2, p, dd, .alert, .plate, input, li')].filter(visible).filter(e => {
-    const q = e.getBoundingClientRect();
-    return q.right > innerWidth + 1 || q.left < -1 || (!inScroll(e) && q.bottom > innerHeight + 1); }).map(name);
-  const over = [...document.querySelectorAll('.shell, .top, .strip, .steps, .work, .bar, .say, .dialog')].filter(visible)
-    .filter(e => e.scrollWidth - e.clientWidth > 0 || (!e.matches('.dialog') && e.scrollHeight - e.clientHeight > 0))
+  const scope = document.querySelector('.dialog') ? '.dialog ' : '';
+  const targets = all(['button', 'label.button', 'input'].map(each => scope + each).join());
+  const inScroll = e => e.closest('.scroll, .side, .dialog, .center');
+  const small = targets.filter(e => {
+    const { width, height } = box(e);
+    return width < (e.matches('.cell, .colour') ? 40 : 44) || Math.round(height) < least;
+  }).map(e => `${name(e)} ${Math.round(box(e).width)}x${Math.round(box(e).height)}`);
+  const outside = all('button, h1, h2, p, dd, .alert, .plate, input, li', e => {
+    const q = box(e);
+    return q.right > innerWidth + 1 || q.left < -1 || (!inScroll(e) && q.bottom > innerHeight + 1);
+  }).map(name);
+  const over = all('.shell, .top, .strip, .steps, .work:not(.center), .bar, .say, .dialog, .side', e =>
+    e.scrollWidth - e.clientWidth > 0 || (!e.matches('.dialog, .side') && e.scrollHeight - e.clientHeight > 0))
     .map(e => `${e.className} ${e.scrollWidth - e.clientWidth},${e.scrollHeight - e.clientHeight}`);
-  const cut = buttons.filter(e => e.scrollWidth > e.clientWidth + 1).map(name);
+  const cut = targets.filter(e => !e.matches('.photo')).filter(e => e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1).map(name);
   return { small, outside, over, cut };
 }

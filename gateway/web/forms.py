@@ -1,0 +1,254 @@
+"""Where a person's word is asked: reasons, masters, stations, handhelds, shifts, settings."""
+
+from typing import Any
+
+from aiohttp import web
+
+from gateway.errors import NotFound, RequestInvalid
+from gateway.flow.shift import shift_at
+from gateway.params import Station
+from gateway.web import approvals, history, pairing
+from gateway.web.api import require
+from gateway.web.blocks import Block, facts, line, moment, money, plate
+from gateway.web.documents import AGAIN_MS, Document, lamp_row, lane_asked, read_answer
+from gateway.web.lane import LANES
+from gateway.web.words import REASONS, Say
+
+SETTINGS = {
+    "theme": ("auto", "clock", "day", "night"),
+    "scale": (1, 1.15),
+    "volume": (0, 0.5, 1),
+    "lock": (0, 5, 15),
+    "language": ("zh-CN", "en"),
+}
+"""What a screen keeps for itself; the page marks its own choice."""
+SENSITIVE = ("minimum_fare", "override", "settle_by_hand")
+NOT_GIVEN = ("refused", "expired")
+STATIONS_MAX = 8
+NO_MATCH = 2
+
+
+async def _pairing(request: web.Request, say: Say) -> Document:
+    shown = read_answer(await pairing.list_pairings(request))["pairings"]
+    offer = next((each for each in shown if each["state"] != "paired"), None)
+    rows = [
+        {
+            "parts": [{"b": each["name"]}, say("pairing.seen", at=moment(each["last_seen_ms"]))],
+            "button": {
+                "label": say("pairing.revoke"),
+                "method": "DELETE",
+                "path": f"/api/pairings/{each['id']}",
+            },
+        }
+        for each in shown
+        if each["state"] == "paired"
+    ]
+    paired = [{"h": say("pairing.list")}, {"rows": rows, "empty": say("pairing.none")}]
+    start = {"label": say("pairing.start"), "method": "POST", "path": "/api/pairings", "body": {}}
+    if offer is None:
+        return {"blocks": [line(say("pairing.hint")), *paired], "primary": start}
+    path = f"/api/pairings/{offer['id']}"
+    same = {"label": say("pairing.same"), "method": "POST", "path": f"{path}/confirm", "body": {}}
+    left_s = max(0, (offer["expires_at_ms"] - lane_asked(request).snapshot()["at_ms"]) // 1000)
+    return {
+        "blocks": [
+            {"image": offer["qr_svg"], "alt": say("pairing.qr")},
+            {"digits": offer["digits"] or "······"},
+            line(say("pairing.compare")),
+            line(say("pairing.left", n=left_s)),
+            *paired,
+        ],
+        "bar": [{"label": say("pairing.stop"), "method": "DELETE", "path": path}],
+        "primary": same if offer["state"] == "waiting" else start,
+        "again_ms": AGAIN_MS,
+    }
+
+
+async def _approvals(request: web.Request, say: Say) -> Document:
+    """A master answers on his own screen what the booth asks."""
+    require(request, "master")
+    asked = [
+        approvals.shown(each)
+        for each in request.app[approvals.APPROVALS].all()
+        if each.stage == "pending"
+    ]
+    if not asked:
+        return {"blocks": [line(say("approvals.none"))], "again_ms": AGAIN_MS}
+    one = asked[0]
+    path = f"/api/approvals/{one.id}"
+    yes, no = ({"decision": word} for word in ("approve", "refuse"))
+    return {
+        "title": say(f"master.{one.command}"),
+        "blocks": [
+            *_question(one.shown, one.asked_by, say),
+            {"credentials": ""},
+        ],
+        "bar": [{"label": say("refuse"), "method": "POST", "path": path, "body": no}],
+        "primary": {"label": say("agree"), "method": "POST", "path": path, "body": yes},
+    }
+
+
+def _question(asked: dict[str, Any], by: str, say: Say) -> list[Block]:
+    photo = asked["photo"]
+    return [
+        facts(
+            (say("plate"), plate(asked)),
+            (say("amount"), money(asked["amount_fen"])),
+            (say("entry"), asked["station_name"] or "—"),
+            (say("reason"), asked["reason"] or "—"),
+            (say("operator"), by),
+        ),
+        *(line(f"▲ {found['text']} ({found['code']})", "warn") for found in asked["findings"]),
+        *([{"image": f"/api/photos/{photo}", "alt": say("photo")}] if photo else []),
+    ]
+
+
+async def _master(request: web.Request, say: Say) -> Document:
+    """A master's word for one command: here by number and password, or asked from afar."""
+    command = _sensitive(request)
+    lane = lane_asked(request)
+    title = f"{say('master')} · {say('master.' + command['command'])}"
+    known = lane.snapshot().get("approvals") or [{"state": "", "id": ""}]
+    state, id_ = known[-1]["state"], known[-1]["id"]
+    if state == "approved":
+        given = request.app[approvals.APPROVALS].find(id_).command
+        bare = given.model_dump(exclude_none=True)
+        goes_on = {"label": say("master.go"), "command": {**bare, "approval": id_}}
+        blocks = [line(say("master.approved"), "big")]
+        return {"title": title, "blocks": blocks, "primary": goes_on, "is_auto": True}
+    if state == "pending" and "here" not in request.query:
+        here = {"label": say("master.here"), "with": {"here": 1}}
+        waiting = [line(say("master.waiting"), "big"), line(say("master.where"))]
+        return {"title": title, "blocks": waiting, "bar": [here], "again_ms": AGAIN_MS}
+    path = f"/api/lanes/{lane.lane}/approvals"
+    is_off = command.get("reason") == ""
+    afar = {"label": say("master.afar"), "method": "POST", "path": path, "body": command}
+    primary: dict[str, Any] = {"label": say("ok"), "command": command, "off": is_off}
+    refused = [line(f"▲ {say(f'master.{state}')}", "warn")] if state in NOT_GIVEN else []
+    return {
+        "title": title,
+        "blocks": [
+            *(refused or [line(say("master.once"))]),
+            *(_reasons(command, say) if command["command"] == "override" else []),
+            {"credentials": say("master.number")},
+        ],
+        "bar": [afar | {"off": is_off}],
+        "primary": primary | {"needs_credentials": True},
+    }
+
+
+def _sensitive(request: web.Request) -> dict[str, Any]:
+    """The command a master is asked about, as the page asks for it. Raises: RequestInvalid."""
+    asked = request.query
+    command: dict[str, Any] = {"command": asked.get("command", "")}
+    if command["command"] not in SENSITIVE:
+        raise RequestInvalid("没有这个要授权的命令")
+    if command["command"] != "minimum_fare":
+        command["reason"] = asked.get("reason", "")
+    if command["command"] == "settle_by_hand":
+        fen = asked.get("amount_fen", "")
+        command["means"] = asked.get("means", "")
+        command["amount_fen"] = int(fen) if fen.isdecimal() else 0
+    return command
+
+
+def _reasons(command: dict[str, Any], say: Say) -> list[Block]:
+    texts = [[text, text] for text in REASONS[command["command"]].split()]
+    chosen = command["reason"]
+    return [{"choices": texts, "name": "reason", "label": say("reason"), "chosen": chosen}]
+
+
+async def _stations(request: web.Request, say: Say) -> Document:
+    """By name: initials, a part of the name, or the Hex; best first."""
+    query = request.query.get("q", "")
+    wanted = query.strip().lower()
+    rows = request.app[history.SHELF].current().stations.rows
+    ranked = sorted((_rank(row, wanted), row.name, row.hex) for row in rows)
+    found = [(name, hex_) for rank, name, hex_ in ranked if rank < NO_MATCH]
+    confirm = {"command": "confirm_entry", "source": "searched"}
+    options = [
+        {"label": f"{name} {hex_}", "command": {**confirm, "station_hex": hex_}}
+        for name, hex_ in found[:STATIONS_MAX]
+    ]
+    return {
+        "blocks": [
+            {"field": "q", "label": say("stations.hint"), "value": query, "is_start": True},
+            {"options": options} if options else line(say("stations.none")),
+            {"letters": "q"},
+        ]
+    }
+
+
+def _rank(row: Station, wanted: str) -> int:
+    """0 begins so, 1 contains it, NO_MATCH."""
+    texts = (row.pinyin.lower(), row.name, row.hex.lower())
+    if any(text.startswith(wanted) for text in texts):
+        return 0
+    return 1 if any(wanted in text for text in texts) else NO_MATCH
+
+
+async def _why(request: web.Request, say: Say) -> Document:
+    """Two taps, no free text: the reason that a command is given with."""
+    name = request.query.get("list", "")
+    if name not in REASONS:
+        raise NotFound("没有这些原因")
+    command = {"cancel": "cancel", "photo": "submit_plate"}.get(name, "hand_over")
+    field = "no_photo_reason" if name == "photo" else "reason"
+    is_off = command not in lane_asked(request).snapshot()["allowed"]
+    options: list[dict[str, Any]] = []
+    for text in REASONS[name].split():
+        act: dict[str, Any] = {"command": {"command": command, field: text}}
+        if name == "photo":  # the page knows the plate that goes with it
+            act = {"deed": "submitPlate", "value": {field: text}}
+        options.append({"label": text, "off": is_off, **act})
+    told = [line(say("cancel.safe"))] if name == "cancel" else []
+    bar = ["suspend", "handOver"] if name == "cancel" else []
+    return {"title": say(f"why.{name}"), "blocks": [*told, {"options": options}], "bar": bar}
+
+
+async def _shift(request: web.Request, say: Say) -> Document:
+    """上班: lane and shift, and what the lane's devices say of themselves."""
+    lanes = {name: lane for name, lane in request.app[LANES].items() if lane.is_enabled}
+    lane = lane_asked(request)
+    snapshot = lane.snapshot()
+    asked = request.query.get("shift", "")
+    chosen = int(asked) if asked in ("1", "2", "3") else shift_at(snapshot["at_ms"])
+    names = [[name, each.title] for name, each in lanes.items()]
+    shifts = [[n, say(f"shift.{n}")] for n in (1, 2, 3)]
+    goes_on = {"label": say("shift.continue"), "enter": lane.lane}
+    begin = {
+        "label": say("screen.shift"),
+        "method": "POST",
+        "path": "/api/shifts",
+        "body": {"lane": lane.lane, "shift": chosen},
+    }
+    return {
+        "title": say("screen.shift"),
+        "blocks": [
+            {"choices": names, "name": "lane", "label": say("lane"), "chosen": lane.lane},
+            {"choices": shifts, "name": "shift", "label": say("shift"), "chosen": chosen},
+            {"h": say("shift.check")},
+            {"rows": [lamp_row(name, lamp, say) for name, lamp in snapshot["devices"].items()]},
+        ],
+        "bar": [{"label": say("signOut"), "deed": "signOut"}],
+        "primary": goes_on if snapshot["shift"] else begin | {"enter": lane.lane},
+    }
+
+
+async def _settings(_: web.Request, say: Say) -> Document:
+    blocks = []
+    for name, values in SETTINGS.items():
+        pairs = [[value, say(f"{name}.{value}")] for value in values]
+        blocks.append({"setting": name, "label": say(name), "pairs": pairs})
+    return {"blocks": blocks}
+
+
+FORMS = {
+    "approvals": _approvals,
+    "master": _master,
+    "pairing": _pairing,
+    "settings": _settings,
+    "shift": _shift,
+    "stations": _stations,
+    "why": _why,
+}

@@ -1,0 +1,298 @@
+"""Around the lane, one document a place: history, devices, sync, versions, hand-over.
+
+A document is {"title", "blocks", "bar", "primary", "again_ms"}; see blocks.py. It is made from
+what the other routes answer, so the two cannot disagree. It looks; what is done goes elsewhere.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from gateway.errors import NotFound
+from gateway.web import history, page
+from gateway.web.api import Api, require
+from gateway.web.blocks import Block, age, day, facts, freshness, line, moment, money, plate
+from gateway.web.documents import Document, lamp_row, lane_asked, read_answer
+from gateway.web.faults import answer
+from gateway.web.forms import FORMS
+from gateway.web.session import SHIFTS
+from gateway.web.words import Say, is_known, speech
+
+MENU = ("history", "suspended", "devices", "sync", "versions", "shiftEnd", "settings")
+FOR_MASTERS = ("pairing", "approvals")
+ENDINGS = ("saved", "cancelled", "unreadable")
+ROWS = 20
+DAY_MS = 86_400_000
+HOURS_EAST_MS = 8 * 3_600_000
+
+routes = Api()
+
+
+class Place(BaseModel):
+    """What a page draws, and what can be done there."""
+
+    title: str
+    blocks: list[dict[str, Any]]
+    bar: list[dict[str, Any] | str] = []
+    primary: dict[str, Any] | None = None
+    again_ms: int | None = Field(default=None, description="ask again after so long")
+    is_auto: bool = Field(default=False, description="the primary is done without a press")
+
+
+@routes.api(
+    "GET", "/api/places/{place}", summary="车道以外的一页", answers={200: Place}, faults=(404,)
+)
+async def place(request: web.Request) -> web.Response:
+    """Query: `lane`, and what the page's own choices add."""
+    name = request.match_info["place"]
+    if name not in PLACES:
+        raise NotFound("没有这一页")
+    say = speech(request)
+    return answer({"title": say(name), **await PLACES[name](request, say)})
+
+
+@routes.api(
+    "GET",
+    "/api/places/passage/{id}",
+    summary="一次过车的经过",
+    answers={200: Place},
+    faults=(404,),
+)
+async def passage(request: web.Request) -> web.Response:
+    say = speech(request)
+    told = read_answer(await history.passage(request))
+    entries = read_answer(await history.timeline(request))["entries"]
+    photo = told["record"] and told["record"]["photo"]
+    blocks: list[Block] = [
+        facts(
+            (say("plate"), plate(told)),
+            (say("amount"), money(told["amount_fen"])),
+            (say("state"), say(f"state.{told['state']}")),
+            (say("seq"), told["seq"] or "—"),
+            (say("delivery"), _fate(told)),
+            (say("card.number"), told["card"] or "—"),
+            (say("operator"), told["operator"]),
+        ),
+        line(f"{told['id']} {told['record_id'] or ''}"),
+        *([{"image": f"/api/photos/{photo}", "alt": say("photo")}] if photo else []),
+        {"h": say("journal")},
+        {"rows": [_entry(entry, say) for entry in entries]},
+    ]
+    return answer({"title": say("passage"), "blocks": blocks})
+
+
+async def _menu(request: web.Request, say: Say) -> Document:
+    places = MENU + (FOR_MASTERS if require(request).role == "master" else ())
+    tiles = [{"label": say(name), "go": name} for name in places]
+    return {
+        "blocks": [{"options": tiles}],
+        "bar": [{"label": say("signOut"), "deed": "signOut"}],
+    }
+
+
+async def _history(request: web.Request, say: Say) -> Document:
+    asked = request.query
+    span, state = asked.get("span", "shift"), asked.get("state", "")
+    lane = lane_asked(request).snapshot()
+    limits: dict[str, Any] = {"limit": asked.get("limit", ROWS)}
+    if span == "shift" and lane["shift"]:
+        limits["shift"] = lane["shift"]["id"]
+    if span == "today":
+        limits["from_ms"] = (lane["at_ms"] + HOURS_EAST_MS) // DAY_MS * DAY_MS - HOURS_EAST_MS
+    limits |= {name: asked[name] for name in ("plate", "state") if asked.get(name)}
+    query = history.PassageQuery.model_validate(limits)
+    told = read_answer(await history.passages(request, query))
+    endings = [["", say("day.all")], *([name, say(f"state.{name}")] for name in ENDINGS)]
+    spans = [[name, say(f"day.{name}")] for name in ("shift", "today", "all")]
+    rows = [_vehicle(row, say) for row in told["passages"]]
+    more = {"label": say("history.more"), "with": {"limit": min(query.limit + ROWS, 100)}}
+    return {
+        "blocks": [
+            {"field": "plate", "label": say("plate"), "value": asked.get("plate", "")},
+            {"choices": endings, "name": "state", "label": say("state"), "chosen": state},
+            {"choices": spans, "name": "span", "label": say("history"), "chosen": span},
+            {"rows": rows, "empty": say("history.none")},
+        ],
+        "bar": [more] if told["next"] and query.limit < 100 else [],
+    }
+
+
+async def _suspended(request: web.Request, say: Say) -> Document:
+    lane = lane_asked(request).snapshot()
+    rows = [
+        {
+            "parts": [plate(aside), say("suspended.at", state=state, at=moment(opened))],
+            "button": {"label": say("resume"), "resume": aside["passage"]},
+        }
+        for aside in lane["suspended"]
+        for state, opened in [(say(f"state.{aside['state']}"), aside["opened_at_ms"])]
+    ]
+    later = [line(say("resume.later"))] if rows and "resume" not in lane["allowed"] else []
+    return {"blocks": [{"rows": rows, "empty": say("suspended.none")}, *later]}
+
+
+async def _devices(request: web.Request, say: Say) -> Document:
+    lane = lane_asked(request).snapshot()
+    twins = [line(f"▲ {say('twins')}", "warn")] if lane.get("is_training") else []
+    rows = [lamp_row(name, lamp, say) for name, lamp in lane["devices"].items()]
+    return {"blocks": [*twins, {"rows": rows}]}
+
+
+async def _sync(request: web.Request, say: Say) -> Document:
+    told, lane = read_answer(await history.sync(request)), lane_asked(request).snapshot()
+    backlog, parked = told["backlog"], told["parked"]
+    passages = await _passages_of(request, [record["id"] for record in parked])
+    rows = [
+        {
+            "look": "bad",
+            "parts": [{"b": f"#{record['seq']} {record['reason']}"}, record["id"]],
+            "button": _go(say("passage"), passages.get(record["id"])),
+        }
+        for record in parked
+    ]
+    return {
+        "blocks": [
+            facts(
+                (say("sync.link"), say("sync.up" if told["online"] else "sync.down")),
+                (say("sync.unsent"), say("records", n=backlog["count"])),
+                (say("sync.first"), day(lane["sync"]["oldest_unsent_ms"])),
+                (say("sync.eta"), age(backlog["drain_s"], say)),
+            ),
+            line(f"✓ {say('sync.can')}", "good"),
+            line(f"✕ {say('sync.cannot')}"),
+            {"h": say("parked")},
+            {"rows": rows, "empty": say("parked.none")},
+            *([line(say("parked.call"))] if parked else []),
+        ]
+    }
+
+
+async def _versions(request: web.Request, say: Say) -> Document:
+    files = page.shown()
+    what = " ".join(files.wrong)
+    own = {
+        "look": "bad" if what else "",
+        "parts": [
+            {"b": f"lane-gateway {files.version}"},
+            say("page.wrong", what=what) if what else say("page.right", n=files.files),
+            files.sha256[:16],
+        ],
+    }
+    tables = read_answer(await history.parameters(request))["parameters"]
+    return {"blocks": [{"rows": [own, *(_table(table, say) for table in tables)]}]}
+
+
+async def _shift_end(request: web.Request, say: Say) -> Document:
+    lane = lane_asked(request).snapshot()
+    asked = request.query.get("shift", "")
+    id_ = int(asked) if asked.isdecimal() else lane["shift"] and lane["shift"]["id"]
+    if id_ is None:
+        return {"blocks": [line(say("shift.none"))]}
+    told = await request.app[SHIFTS].statement(id_)
+    shift, totals = told.shift, told.totals
+    closed = shift.closed_at_ms
+    aside, unsent = len(lane["suspended"]), totals.unsent_count
+    blocks = [
+        facts(
+            (say("shift"), say(f"shift.{shift.shift}")),
+            (say("operator"), shift.operator),
+            (say("shift.opened"), day(shift.opened_at_ms)),
+            (say("shift.closed"), day(closed)) if closed else None,
+            (say("shift.count"), totals.count),
+            (say("amount"), money(totals.sum_fen)),
+        ),
+        facts(
+            *(
+                (
+                    f"{say(f'kind.{kind.kind}')} · {say(f'means.{kind.means}')}",
+                    f"{kind.count} · {money(kind.sum_fen)}",
+                )
+                for kind in totals.kinds
+            )
+        ),
+    ]
+    if unsent:
+        blocks.append(line(say("shift.unsent", n=unsent, sum=money(totals.unsent_sum_fen))))
+    if aside and not closed:
+        blocks.append(line(f"▲ {say('shift.first', n=aside)}", "warn"))
+    close = {
+        "label": say("close"),
+        "method": "POST",
+        "path": f"/api/shifts/{id_}/close",
+        "body": {},
+        "sure": say("close.sure"),
+        "then": {"shift": id_},
+    }
+    out = {"label": say("signOut"), "deed": "signOut"}
+    return {"blocks": blocks, "bar": [] if closed else [out], "primary": out if closed else close}
+
+
+Maker = Callable[[web.Request, Say], Awaitable[Document]]
+PLACES: dict[str, Maker] = {
+    "menu": _menu,
+    "history": _history,
+    "suspended": _suspended,
+    "devices": _devices,
+    "sync": _sync,
+    "versions": _versions,
+    "shiftEnd": _shift_end,
+    **FORMS,
+}
+
+
+def _go(label: str, passage_id: str | None) -> dict[str, Any] | None:
+    return {"label": label, "go": f"passage/{passage_id}"} if passage_id else None
+
+
+def _fate(told: dict[str, Any]) -> str:
+    """Where its record is, and why not at the centre."""
+    reason = (told.get("fate") or {}).get("reason")
+    return " ".join(word for word in (told["delivery"], reason) if word) or "—"
+
+
+def _vehicle(row: dict[str, Any], say: Say) -> dict[str, Any]:
+    return {
+        "look": "bad" if row["delivery"] == "被退回" else "",
+        "parts": [
+            moment(row["opened_at_ms"]),
+            plate(row),
+            {"b": money(row["amount_fen"])},
+            say(f"state.{row['state']}"),
+            row["delivery"] or "",
+        ],
+        "go": f"passage/{row['id']}",
+    }
+
+
+def _entry(entry: dict[str, Any], say: Say) -> dict[str, Any]:
+    told = [
+        f"{say(f'field.{name}')} {money(int(value)) if name.endswith('_fen') else value}"
+        for name, value in entry["body"].items()
+        if is_known(f"field.{name}") and isinstance(value, str | int) and value != ""
+    ]
+    head = f"{moment(entry['at_ms'])} #{entry['seq']} {entry['operator']}"
+    return {"parts": [head, {"b": say(f"event.{entry['event']}")}, " · ".join(told)]}
+
+
+def _table(table: dict[str, Any], say: Say) -> dict[str, Any]:
+    next_, seconds = table.get("next"), table.get("age_s")
+    since = day(table.get("effective_from_ms"))
+    told = say("versions.at", version=table["version"], since=since, age=age(seconds, say))
+    is_list = table["name"] == "status_list" and seconds is not None
+    refused = [f"✕ {bad['version']} {bad['reason']}" for bad in table.get("rejected") or []]
+    look = "bad" if refused else freshness(seconds or 0) if is_list else ""
+    parts: list[Any] = [{"b": say(f"table.{table['name']}")}, told]
+    if next_:
+        at = day(next_["effective_from_ms"])
+        parts.append(say("versions.next", version=next_["version"], at=at))
+    return {"look": look, "parts": [*parts, *refused]}
+
+
+async def _passages_of(request: web.Request, ids: list[str]) -> dict[str, str]:
+    """Record → the passage it is of."""
+    places = ",".join("?" * len(ids))
+    sql = f"SELECT id, passage_id FROM record WHERE id IN ({places})"  # noqa: S608 only marks
+    rows = await request.app[history.STORE].rows(sql, *ids) if ids else []
+    return {row["id"]: row["passage_id"] for row in rows}

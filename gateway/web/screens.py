@@ -1,0 +1,357 @@
+"""A lane's snapshot, dressed for a screen: which screen, its words, what stands beside it.
+
+The page adds what people key and choose. Pure: the same snapshot is dressed the same, years later.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.web.blocks import Block, age, clock, facts, freshness, line, money, plate
+from gateway.web.words import Say
+
+Snapshot = Mapping[str, Any]
+
+LAST_SHOWN_MS = 60_000  # other people may look at this screen
+LATE_MS, VERY_LATE_MS, MANY = 1_800_000, 4 * 3_600_000, 500
+MEDIA_DIFFER = range(41, 48)  # findings about card, tag and plate (domain.md §4)
+PRESETS = (
+    "car", "truck", "minimum_fare", "new_energy", "zero_fare", "no_entry", "listed", "mismatch",
+    "low_balance",
+)  # fmt: skip
+STEPS = ("read", "plate", "vehicle", "fare", "save")
+OPEN = ("cancel", "back", "suspend")
+
+SCREENS = {
+    "idle": ("idle", "read", ("history", "menu", "lock"), "read"),
+    "reading": ("reading", "read", (), None),
+    "refused": ("refused", "read", ("cancel", "suspend"), "handOver"),
+    "held": ("held", "read", ("cancel", "suspend", "prove"), None),
+    "disputed": ("held", "read", ("prove",), None),
+    "checked": ("plate", "plate", OPEN, None),
+    "evidenced": ("vehicle", "vehicle", OPEN, None),
+    "classified": ("fare", "fare", OPEN, "quote"),
+    "priced": ("fare", "fare", OPEN, "entry"),
+    "unpriced": ("fare", "fare", OPEN, "entry"),
+    "agreed": ("fare", "save", OPEN, "save"),
+    "preparing": ("saving", "save", (), None),
+    "debiting": ("saving", "save", (), None),
+    "doubtful": ("doubtful", "save", ("cardGone",), "prove"),
+    "saved": ("saved", "save", ("stay",), "next"),
+}
+"""State → screen, its step, the deeds in its bar, its primary deed."""
+
+UNHURT = ("idle", "reading", "preparing", "debiting", "doubtful", "disputed", "saved")
+"""States that a restart leaves with words of their own."""
+
+
+def dressed(s: Snapshot, say: Say, started_ms: int = 0, has_bench: bool = False) -> dict[str, Any]:
+    """The snapshot with `top`, `strip`, `screen`, `side`; `after` a success that was looked at;
+    and `survivor` when the passage stood here before the gateway started."""
+    passage, state = s["passage"], s["state"]
+    more: dict[str, Any] = {
+        "busy_word": say(f"busy.{s['busy']}") if s["busy"] else "",
+        "top": _top(s, say),
+        "screen": _screen(s, state, say, has_bench),
+        "titles": {"plate": say("screen.checked"), "vehicle": say("screen.evidenced")},
+    }
+    more["side"] = list(_shift(s, say) if passage is None else _beside(passage, state, say))
+    if state == "saved":  # once the success was looked at
+        more["after"] = _screen(s, "idle", say, has_bench)
+    if passage is not None:
+        more["strip"] = list(_strip(passage, say))
+        if passage["opened_at_ms"] < started_ms and state not in UNHURT:
+            more["survivor"] = _survivor(s, say)
+    return {**s, **more}
+
+
+# ---- what stays on sight ----
+
+
+def _top(s: Snapshot, say: Say) -> dict[str, Any]:
+    lamps = sorted(s["devices"].values(), key=lambda lamp: lamp["state"] == "ok")
+    shift = s["shift"]
+    return {
+        "shift": say(f"shift.{shift['shift']}") if shift else "",
+        "lamps": [_lamp(lamp, say) for lamp in lamps],
+        "sync": _sync(s, say),
+    }
+
+
+def _lamp(lamp: Mapping[str, Any], say: Say) -> list[str]:
+    if lamp["state"] == "ok":
+        return ["", f"● {lamp['name']}"]
+    look = "bad" if lamp["state"] == "missing" else "warn"
+    return [look, f"▲ {lamp['name']} {say('device.' + lamp['state'])}"]
+
+
+def _sync(s: Snapshot, say: Say) -> list[str]:
+    sync = s["sync"]
+    unsent, oldest_ms = sync["unsent"], sync["oldest_unsent_ms"]
+    waited_ms = s["at_ms"] - oldest_ms if oldest_ms else 0
+    if not sync["online"]:
+        words = [say("chip.offline", n=unsent)]
+    else:
+        words = [say("chip.sending", n=unsent) if unsent else say("chip.done")]
+    if not sync["online"] and waited_ms > LATE_MS:
+        words.append(say("chip.oldest", at=clock(oldest_ms)))
+    if sync["parked"]:
+        words.append(say("chip.parked", n=sync["parked"]))
+    is_bad = sync["parked"] or unsent > MANY or waited_ms > VERY_LATE_MS
+    return ["bad" if is_bad else "" if sync["online"] else "warn", *words]
+
+
+def _strip(passage: Mapping[str, Any], say: Say) -> Iterable[list[str]]:
+    entry, verdict = passage["entry"] or {}, _verdict(passage)
+    yield ["", say("entry"), entry.get("station_name") or "—"]
+    yield ["booth", say("entry.time"), clock(entry.get("at_ms"))]
+    look = "booth bad" if verdict == "differs" else "booth"
+    yield [look, say("media"), say(f"media.{verdict}")]
+    quote = passage["quote"]
+    yield ["amount", say("amount"), money(quote and quote["amount_fen"])]
+
+
+def _verdict(passage: Mapping[str, Any]) -> str:
+    """Whether card and tag belong to one vehicle."""
+    if not passage["card"]:
+        return "none"
+    if any(found["code"] in MEDIA_DIFFER for found in passage["findings"]):
+        return "differs"
+    return "agrees" if passage["tag"] else "only"
+
+
+# ---- the screen itself ----
+
+
+def _screen(s: Snapshot, state: str, say: Say, has_bench: bool) -> dict[str, Any]:
+    name, step, bar, primary = SCREENS[state]
+    if state == "classified" and s["passage"]["needs_weight"]:
+        name, step = "vehicle", "vehicle"
+    if state == "refused" and "override" in s["allowed"]:
+        bar, primary = (*bar, "handOver"), "override"
+    return {
+        "name": name,
+        "step": STEPS.index(step),
+        "title": say(f"screen.{state}"),
+        "look": _LOOKS.get(name, ""),
+        "blocks": [*_BLOCKS[name](s, say), *_practice(s, name, say, has_bench)],
+        "bar": bar,
+        "primary": primary,
+    }
+
+
+_LOOKS = {
+    "idle": "center",
+    "reading": "center",
+    "refused": "refusal bad",
+    "saving": "center",
+    "doubtful": "doubt center bad",
+    "saved": "center ok",
+}
+
+
+def _idle(s: Snapshot, say: Say) -> Iterable[Block]:
+    yield line(say("idle.card"), "big")
+    reader = s["devices"].get("reader", {"state": "ok"})
+    if reader["state"] == "missing":
+        detail = f"{reader['name']} {reader['text'] or say('device.missing')}"
+        yield {"alert": detail, "action": say("idle.reader"), "code": "E-112", "level": "bad"}
+    if waiting := len(s["suspended"]):
+        label = say("idle.suspended", n=waiting)
+        yield {"options": [{"label": label, "go": "suspended"}]}
+    if last := s["last"]:
+        told = say("idle.last", amount=money(last["amount_fen"]), seq=last["seq"])
+        rows = [{"parts": [plate(last), told]}]
+        yield {"rows": rows, "until_ms": last["saved_at_ms"] + LAST_SHOWN_MS}
+    else:
+        yield line(say("idle.first"))
+
+
+def _reading(_: Snapshot, say: Say) -> Iterable[Block]:
+    yield line(say("reading.flat"), "big")
+
+
+def _refused(s: Snapshot, say: Say) -> Iterable[Block]:
+    yield line(say("refused.master" if "override" in s["allowed"] else "refused.stops"))
+    yield {
+        "rows": [
+            {
+                "look": found["level"],
+                "parts": [
+                    {"b": found["text"]},
+                    f"{say('level.' + found['level'])} · {found['code']}",
+                ],
+            }
+            for found in s["passage"]["findings"]
+        ]
+    }
+
+
+def _held(s: Snapshot, say: Say) -> Iterable[Block]:
+    if s["state"] == "disputed":
+        yield line(f"▲ {say('disputed')}", "warn")
+
+
+def _nothing(_: Snapshot, __: Say) -> Iterable[Block]:
+    return ()
+
+
+def _fare(s: Snapshot, say: Say) -> Iterable[Block]:
+    passage, state = s["passage"], s["state"]
+    quote, card = passage["quote"], passage["card"]
+    if quote is None:
+        yield line(say("fare.unpriced" if state == "unpriced" else "fare.ask"), "big")
+    else:
+        yield {"money": money(quote["amount_fen"]), "unit": say("yuan")}
+        way = {"from_": quote["station_name"], "to": s["station"]["name"]}
+        yield line(say("fare.way", kind=quote["kind_name"], **way))
+        if card and card["kind"] == "stored" and card["balance_fen"] < quote["amount_fen"]:
+            yield _short(card["balance_fen"], say)
+    if state == "agreed":
+        master = passage["approval"]
+        name = quote["station_name"] if quote else ""
+        who = master and (master["name"] or master["operator"])
+        yield line(say("fare.master", who=who) if master else say("fare.agreed", name=name), "big")
+        yield line(say("fare.save"), "big")
+    elif "confirm_entry" in s["allowed"]:
+        known = quote["station_name"] if quote else ""
+        yield line(say("fare.hex", name=known) if known else say("fare.hex.other"))
+
+
+def _short(balance_fen: int, say: Say) -> Block:
+    told = say("fare.short", balance=money(balance_fen))
+    return {"alert": told, "action": say("fare.short.do"), "code": "E-215", "level": "warn"}
+
+
+def _saving(s: Snapshot, say: Say) -> Iterable[Block]:
+    yield line(say("saving.wait"), "big")
+    quote = s["passage"]["quote"]
+    yield {"money": money(quote and quote["amount_fen"]), "unit": say("yuan")}
+
+
+def _doubtful(s: Snapshot, say: Say) -> Iterable[Block]:
+    """Never 失败: nobody knows yet, and the card itself can tell."""
+    passage = s["passage"]
+    yield line(say("doubt"), "big")
+    amount = money(passage["quote"] and passage["quote"]["amount_fen"])
+    number = passage["card"]["number"] if passage["card"] else "—"
+    yield line(f"{say('card.number')} {number} · {amount} {say('yuan')}", "big")
+
+
+def _saved(s: Snapshot, say: Say) -> Iterable[Block]:
+    """Green only with the number the journal gave."""
+    passage, sync, last = s["passage"], s["sync"], s["last"]
+    record, quote = passage["record"], passage["quote"]
+    if record is None:
+        yield from _saving(s, say)
+        return
+    is_last = last and last["record_id"] == record["id"]
+    amount_fen = last["amount_fen"] if is_last else quote and quote["amount_fen"]
+    yield {"money": money(amount_fen), "unit": say("yuan")}
+    yield {"rows": [{"parts": [plate(passage)]}]}
+    yield line(say("saved.disk", seq=record["seq"], chain=record["chain"][:4].upper()), "big")
+    fate = "offline" if not sync["online"] else "sending" if sync["unsent"] else "sent"
+    yield line(say(f"saved.{fate}"))
+
+
+_BLOCKS = {
+    "idle": _idle,
+    "reading": _reading,
+    "refused": _refused,
+    "held": _held,
+    "plate": _nothing,
+    "vehicle": _nothing,
+    "fare": _fare,
+    "saving": _saving,
+    "doubtful": _doubtful,
+    "saved": _saved,
+}
+
+
+def _survivor(s: Snapshot, say: Say) -> dict[str, Any]:
+    """Nobody goes on with a half-done vehicle before having read where it stands."""
+    passage = s["passage"]
+    card, quote = passage["card"] or {}, passage["quote"]
+    shown = passage if passage["plate"] else card
+    return {
+        "name": "survivor",
+        "step": STEPS.index(SCREENS[s["state"]][1]),
+        "title": say("survivor"),
+        "look": "center",
+        "blocks": [
+            {"rows": [{"parts": [plate(shown), money(quote and quote["amount_fen"])]}]},
+            line(say("survivor.at", state=say(f"state.{s['state']}")), "big"),
+            line(say("survivor.money"), "good"),
+            line(say("survivor.card", number=card.get("number") or "—")),
+        ],
+        "bar": ("cancel", "suspend"),
+        "primary": "goOn",
+    }
+
+
+def _practice(s: Snapshot, screen: str, say: Say, has_bench: bool) -> list[Block]:
+    """Twins only: a vehicle drives up."""
+    if not has_bench or not s.get("is_training") or screen != "idle":
+        return []
+    put = {"method": "POST", "path": "/bench/vehicle", "tell": say("practice.told")}
+    tiles = [{"label": say(name), **put, "body": {"preset": name}} for name in PRESETS]
+    return [line(say("practice")), {"options": tiles}]
+
+
+# ---- beside it ----
+
+
+def _shift(s: Snapshot, say: Say) -> Iterable[Block]:
+    """What this shift took so far, and how old the list is: a stale one lets cards pass."""
+    shift, listed = s["shift"], s["parameters"].get("status_list")
+    if shift is None:
+        yield line(say("shift.auto"))
+        return
+    yield facts(
+        (say("shift"), say(f"shift.{shift['shift']}")),
+        (say("shift.count"), shift["count"]),
+        (say("amount"), money(shift["sum_fen"])),
+        (say("sync.unsent"), say("records", n=s["sync"]["unsent"])),
+    )
+    if listed:
+        seconds = listed["age_s"]
+        yield line(f"{say('list_age')} {age(seconds, say)}", freshness(seconds))
+
+
+def _beside(passage: Mapping[str, Any], state: str, say: Say) -> Iterable[Block]:
+    record = passage["record"]
+    if record:
+        yield facts((say("seq"), f"#{record['seq']}"), (say("tac"), record["tac"] or "—"))
+        yield line(record["id"])
+    yield from _explained(passage, say)
+    if state != "refused":
+        for found in passage["findings"]:
+            yield line(f"▲ {found['text']} ({found['code']})", found["level"])
+    yield _media(passage, say)
+
+
+def _explained(passage: Mapping[str, Any], say: Say) -> Iterable[Block]:
+    """这笔费怎么来的"""
+    quote, entry = passage["quote"], passage["entry"]
+    if quote is None:
+        return
+    yield {"h": say("explain")}
+    yield facts(
+        (say("explain.kind"), quote["kind_name"]),
+        (say("mileage"), say("km", n=f"{quote['mileage_m'] / 1000:.1f}")),
+        (say("due"), money(quote["pay_fee_fen"])),
+        (say("discount"), money(-quote["discount_fen"])),
+        (say("entry"), say(f"source.{entry['source']}") if entry else "—"),
+        (say("versions"), quote["table_version"]),
+    )
+    yield from (line(text) for text in quote["explained"])
+
+
+def _media(passage: Mapping[str, Any], say: Say) -> Block:
+    card, tag = passage["card"] or {}, passage["tag"] or {}
+    is_credit = card.get("kind") == "credit"
+    return facts(
+        (say("card"), card.get("plate") or "—"),
+        (say("tag"), tag.get("plate") or passage["tag_fault"] or "—"),
+        (say("card.number"), card.get("number") or "—"),
+        (say("balance"), say("card.credit") if is_credit else money(card.get("balance_fen"))),
+    )

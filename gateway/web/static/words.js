@@ -1,0 +1,115 @@
+/** English, as the code says it, and 中文; what the lane says comes from the gateway. */
+const TABLE = `
+Toll lane|收费车道
+kg|千克
+OK|确定
+Back|返回
+Connecting…|正在连接网关…
+The gateway is starting, about 20 s|网关启动中，约需 20 秒
+Page files are not right: reload|界面文件不对，请重新载入；仍不行请通知维护人员
+Reload|重新载入
+Go on|仍然继续
+Link lost, dialling. What is typed is kept|▲ 与网关断开，正在重连。已输入的内容不会丢；恢复前不能提交。
+No answer: perhaps done, perhaps not|网关没有应答，不知道是否已执行
+Look at the screen, then press again|请看清屏幕上的状态，再按一次
+Sign in|登录
+Number and password|输入工号和密码
+Number|工号
+Password|密码
+Locked|已锁屏
+Somebody else|换人
+Unlock|解锁
+Steps|步骤
+This vehicle|本车情况
+Another screen works on this|这一笔正在别的屏幕上处理
+Look only|这里只能看
+Type|车型
+Chosen {chosen}, card {card}|选的 {chosen}，卡内 {card}
+Look at the vehicle|请看实车
+Back to {name}|改回{name}
+Confirm vehicle|确认车型
+Confirm plate|确认车牌
+Not "{char}"?|把“{char}”看错了？
+Not at this place|这一位不能是这个字
+Place {n} {char}|第{n}位 {char}
+Code {code}…|编号 {code}…
+Vehicle {plate}, card {card}: look|实车 {plate}，卡 {card}：请看照片
+Yellow: not sure, look|标黄的字把握不大，请看照片
+Place {n} is wrong|第 {n} 位不对，点那一格改
+Full: tap a cell, or +new|位数已满：点格子改字，新能源点 +新
+✓ A plate|✓ 格式正确
++new|+新
+Go on, or tap a cell|继续输入，或点格子改字
+Key what you see|请看实车输入，先点省份
+Place {n} {char}, not sure|第{n}位 {char}，识别不确定
+Many letters: look again|字母超过两个，请再看一眼
+Eighth place|加第8位（新能源）
+Colour|车牌颜色
+Enlarge|放大照片
+No picture|没有画面
+Camera|本机拍照
+✓ Taken|✓ 已拍照
+No weight|客车不用计重
+Total t|总重 吨
+Limit t|限重 吨
+Axles|轴数
+Confirm weight|确认计重
+Steady|称台稳定读数
+By hand: {reason}|人工：{reason}
+▲ Not steady: wait, or by hand|▲ 没有稳定读数：等一下，或人工填写
+Use scale|改用称台
+Reason|原因
+Means|收费方式
+Sure?|确定吗？
+Requests|授权请求
+Keys|按键
+Choose, then press a key|点一个功能，再按要设置的键
+Press the key for {action}|请按“{action}”的键（Esc 放弃）
+Reset|恢复默认
+Province code; / row and column|省份编号；/ 后两位是字母的行列
+primary|确认
+cancel|取消本笔
+back|上一步
+more|更多
+help|按键说明
+read|读卡
+plate|核对实际车牌
+photo|拍照
+vehicle|核对车型、车种
+class|车种
+weigh|人工填写
+quote|算费
+minimum|最小费额
+save|数据保存
+suspend|挂起
+prove|已放回，查一下
+handOver|转特情
+cardGone|卡已拿走（登记）
+override|请站长放行
+settle|请站长授权
+stations|按站名找
+entryCard|采用卡内入口站
+noPhoto|无照片继续
+takeOver|接管
+What it has not sent is lost.|手持机上没有提交的字会丢。
+entry|核对入口站
+next|下一辆
+stay|停留
+goOn|继续办理
+devices|设备
+history|历史
+menu|功能
+lock|锁屏
+PRACTICE|练习
+Working…|正在处理…
+cash|现金
+mobile|移动支付
+unpaid|不收费放行
+Card|读卡
+Plate|车牌照片
+Vehicle|车型车种
+Fare|算费核对
+Save|保存放行
+`;
+
+export const WORDS = Object.fromEntries(TABLE.trim().split('\n').map(line => line.split('|')));
