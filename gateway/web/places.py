@@ -42,7 +42,7 @@ class Place(BaseModel):
 
 
 @routes.api(
-    "GET", "/api/places/{place}", summary="车道以外的一页", answers={200: Place}, faults=(404,)
+    "GET", "/api/places/{place}", summary="车道以外的一页", answers={200: Place}, faults=(404, 422)
 )
 async def place(request: web.Request) -> web.Response:
     """Query: `lane`, and what the page's own choices add."""

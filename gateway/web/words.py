@@ -8,7 +8,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 Say = Callable[..., str]
-"""Key and holes → words; a key without words is said as it is."""
+"""Key and holes → words; no holes given: they stay open; a key without words is said as it is."""
 
 LANGUAGES = ("zh-CN", "en")
 
@@ -349,8 +349,8 @@ def speech(request: web.Request) -> Say:
 
 def speaking(language: str) -> Say:
     def say(key: str, **holes: object) -> str:
-        words = _WORDS.get(key)
-        return words[language].format_map(holes) if words else key.rpartition(".")[2]
+        text = _WORDS[key][language] if key in _WORDS else key.rpartition(".")[2]
+        return text.format_map(holes) if holes else text
 
     return say
 

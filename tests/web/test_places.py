@@ -1,0 +1,149 @@
+"""The places around the lane: documents for every role and in both languages."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.flow.approvals import Approvals
+from gateway.pairing import Pairings
+from gateway.params import Operator
+from gateway.web import approvals, pairing
+from gateway.web.places import PLACES
+from gateway.web.words import REASONS
+from tests.web.rig import OPERATORS, Listener, listening
+
+OPEN = set(PLACES) - {"why", "master", "approvals", "pairing"}
+KINDS = {
+    "p", "h", "facts", "rows", "image", "digits", "choices", "field", "letters", "setting",
+    "options", "credentials",
+}  # fmt: skip
+
+
+async def _approve(number: str, _: str) -> Operator:
+    found = OPERATORS.find(number)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+async def around(tmp_path: Path) -> AsyncIterator[Listener]:
+    async with listening(tmp_path, tables=[approvals.routes, pairing.routes]) as listener:
+        parts = listener.parts
+        asked = Approvals(_approve, lambda: None, parts.clock)
+        listener.app._frozen = False
+        listener.app[approvals.APPROVALS] = asked
+        listener.app[pairing.PAIRINGS] = Pairings(parts.store, parts.clock, "ab" * 32)
+        yield listener
+
+
+async def look(browser: Any, place: str, status: int = 200, **query: str) -> dict[str, Any]:
+    answer = await browser.get(f"/api/places/{place}", params={"lane": "X03", **query})
+    assert answer.status == status, await answer.text()
+    told: dict[str, Any] = await answer.json()
+    return told
+
+
+async def test_every_place_is_a_document_of_known_blocks(around: Listener) -> None:
+    browser = await around.signed_in("9001")
+    for name in sorted(OPEN | {"approvals", "pairing"}):
+        told = await look(browser, name)
+        assert told["title"], name
+        assert {next(iter(block)) for block in told["blocks"]} <= KINDS, name
+
+
+async def test_engineers_read_english(around: Listener) -> None:
+    browser = await around.signed_in("7001")
+    assert (await look(browser, "sync"))["title"] == "同步"
+    answer = await browser.get("/api/places/sync", headers={"Accept-Language": "en"})
+    assert (await answer.json())["title"] == "Sync"
+
+
+async def test_what_belongs_to_masters_is_not_offered_to_collectors(around: Listener) -> None:
+    collector, master = await around.signed_in("1001"), await around.signed_in("9001")
+    seen = {who: json.dumps(await look(b, "menu")) for who, b in (("c", collector), ("m", master))}
+    assert '"pairing"' not in seen["c"]
+    assert '"pairing"' in seen["m"]
+    for name in ("pairing", "approvals"):
+        await look(collector, name, 403)
+
+
+async def test_parked_records_come_with_the_centres_words(around: Listener) -> None:
+    told = await look(await around.signed_in(), "sync")
+    rows = next(block["rows"] for block in told["blocks"] if "rows" in block)
+    assert rows[0]["parts"][0] == {"b": "#4 站码不存在"}
+
+
+@pytest.mark.parametrize("name", [n for n in REASONS if n in ("cancel", "gone", "handover")])
+async def test_a_reason_is_a_command_ready_to_go(around: Listener, name: str) -> None:
+    around.x03.allowed = ["cancel", "hand_over"]
+    told = await look(await around.signed_in(), "why", list=name)
+    options = next(block["options"] for block in told["blocks"] if "options" in block)
+    expected = "cancel" if name == "cancel" else "hand_over"
+    assert {option["command"]["command"] for option in options} == {expected}
+    assert [option["label"] for option in options] == REASONS[name].split()
+    assert not any(option["off"] for option in options)
+
+
+async def test_reasons_for_what_cannot_be_done_are_off(around: Listener) -> None:
+    around.x03.allowed = []
+    told = await look(await around.signed_in(), "why", list="cancel")
+    options = next(block["options"] for block in told["blocks"] if "options" in block)
+    assert all(option["off"] for option in options)
+    await look(await around.signed_in(), "why", 404, list="none")
+
+
+async def test_a_station_is_found_by_initials_name_and_hex(around: Listener) -> None:
+    browser = await around.signed_in()
+    for query in ("lzd", "兰州东", "62010a"):
+        told = await look(browser, "stations", q=query)
+        options = told["blocks"][1]["options"]
+        assert any("兰州东" in option["label"] for option in options), query
+        assert options[0]["command"]["source"] == "searched"
+    assert "options" not in (await look(browser, "stations", q="zzzz"))["blocks"][1]
+
+
+async def test_a_master_is_asked_about_one_command_and_no_other(around: Listener) -> None:
+    browser = await around.signed_in()
+    told = await look(browser, "master", command="minimum_fare")
+    assert told["primary"]["command"] == {"command": "minimum_fare"}
+    assert told["primary"]["needs_credentials"] is True
+    by_hand = {"command": "settle_by_hand", "means": "cash", "amount_fen": "4280", "reason": "其他"}
+    told = await look(browser, "master", **by_hand)
+    assert told["primary"]["command"] == {**by_hand, "amount_fen": 4280}
+    told = await look(browser, "master", command="override", reason="")
+    assert told["primary"]["off"] is True
+    await look(browser, "master", 422, command="save")
+
+
+async def test_a_shift_is_begun_and_signed_off_from_documents(around: Listener) -> None:
+    browser = await around.signed_in()
+    begin = (await look(browser, "shift", shift="2"))["primary"]
+    assert begin["body"] == {"lane": "X03", "shift": 2}
+    opened = await browser.post(begin["path"], json=begin["body"])
+    assert opened.status == 200
+    told = await look(browser, "shiftEnd", shift=str((await opened.json())["id"]))
+    assert told["primary"]["sure"]
+    closed = await browser.post(told["primary"]["path"], json={})
+    assert closed.status == 200
+    told = await look(
+        browser, "shiftEnd", **{k: str(v) for k, v in told["primary"]["then"].items()}
+    )
+    assert told["primary"]["deed"] == "signOut"
+
+
+async def test_history_asks_for_more_and_for_less(around: Listener) -> None:
+    told = await look(await around.signed_in(), "history", state="saved", span="all", plate="甘")
+    blocks = {block.get("name", next(iter(block))): block for block in told["blocks"]}
+    assert blocks["state"]["chosen"] == "saved"
+    assert blocks["span"]["chosen"] == "all"
+    assert blocks["field"]["value"] == "甘"
+    assert told["bar"] == []
+
+
+async def test_there_is_no_other_place(around: Listener) -> None:
+    browser = await around.signed_in()
+    await look(browser, "nowhere", 404)
+    await look(browser, "passage/none", 404)

@@ -1,0 +1,104 @@
+"""A snapshot dressed for a screen: its words, what stands beside it, what a restart left there."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from gateway.flow.passage import State
+from gateway.web import words
+from gateway.web.screens import SCREENS, dressed
+from gateway.web.words import speaking
+from tests.web.ui import fixtures
+
+SAY = speaking("zh-CN")
+KINDS = {"p", "h", "facts", "rows", "money", "alert", "options"}
+
+
+def blocks_of(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    screens = [shown[name] for name in ("screen", "after", "survivor") if name in shown]
+    return [block for screen in screens for block in screen["blocks"]] + shown["side"]
+
+
+def test_every_state_of_a_lane_has_a_screen() -> None:
+    assert set(SCREENS) == {state.value for state in State if state is not State.SUSPENDED}
+
+
+@pytest.mark.parametrize("language", words.LANGUAGES)
+@pytest.mark.parametrize("name", fixtures.STATES)
+def test_every_state_is_dressed_in_both_languages(name: str, language: str) -> None:
+    bare = fixtures.snapshot(name)
+    shown = dressed(bare, speaking(language), started_ms=0, has_bench=True)
+    assert shown.items() >= bare.items()
+    assert shown["screen"]["title"]
+    assert {next(iter(block)) for block in blocks_of(shown)} <= KINDS
+    said = json.dumps(shown, ensure_ascii=False)
+    assert not re.search(r"\{\w+\}", said), "a hole was left open"
+    assert len(said.encode()) < 8_000
+
+
+def test_both_languages_have_every_word_and_the_same_holes() -> None:
+    for key, said in words._WORDS.items():
+        holes = {tuple(sorted(re.findall(r"\{(\w+)\}", text))) for text in said.values()}
+        assert len(said) == 2, key
+        assert all(said.values()), key
+        assert len(holes) == 1, key
+
+
+def test_the_entry_stations_hex_is_never_told() -> None:
+    shown = dressed(fixtures.snapshot("priced"), SAY)
+    assert "62010A12" not in json.dumps(shown)
+
+
+@pytest.mark.parametrize("name", ["refused_stops", "plate", "vehicle", "classified", "unpriced"])
+def test_a_vehicle_from_before_a_restart_says_where_it_stands(name: str) -> None:
+    bare = fixtures.snapshot(name)
+    started_ms = bare["passage"]["opened_at_ms"] + 1
+    survivor = dressed(bare, SAY, started_ms)["survivor"]
+    state = SAY(f"state.{bare['state']}")
+    assert survivor["primary"] == "goOn"
+    assert state in json.dumps(survivor["blocks"], ensure_ascii=False)
+    assert "没有扣款" in json.dumps(survivor["blocks"], ensure_ascii=False)
+    assert "survivor" not in dressed(bare, SAY, bare["passage"]["opened_at_ms"])
+
+
+@pytest.mark.parametrize("name", ["doubtful", "debiting", "disputed", "saved"])
+def test_where_money_may_have_moved_a_restart_promises_nothing(name: str) -> None:
+    bare = fixtures.snapshot(name)
+    shown = dressed(bare, SAY, bare["passage"]["opened_at_ms"] + 1)
+    assert "survivor" not in shown
+    assert "没有扣款" not in json.dumps(shown["screen"], ensure_ascii=False)
+
+
+def test_an_unknown_result_is_never_called_a_failure() -> None:
+    said = json.dumps(dressed(fixtures.snapshot("doubtful"), SAY), ensure_ascii=False)
+    assert "扣款结果还不知道" in said
+    assert "失败" not in said
+
+
+def test_a_success_without_its_record_is_still_being_written() -> None:
+    bare = fixtures.snapshot("saved")
+    bare["passage"]["record"] = None
+    said = json.dumps(dressed(bare, SAY)["screen"]["blocks"], ensure_ascii=False)
+    assert "已保存到本机" not in said
+    assert "请不要移动卡" in said
+
+
+def test_a_credit_cards_purse_is_never_shown_as_money() -> None:
+    said = json.dumps(dressed(fixtures.snapshot("vehicle_truck"), SAY), ensure_ascii=False)
+    assert "记账卡" in said
+
+
+def test_lamps_that_nobody_foresaw_are_drawn_by_their_own_name() -> None:
+    bare = fixtures.snapshot("idle")
+    bare["devices"]["disk"] = {"name": "磁盘", "state": "degraded", "text": "还能存约 900 笔"}
+    assert dressed(bare, SAY)["top"]["lamps"][0] == ["warn", "▲ 磁盘 不稳定"]
+
+
+def test_presets_are_offered_only_where_nothing_is_real() -> None:
+    bare = fixtures.snapshot("idle")
+    training = {**bare, "is_training": True}
+    assert "/bench/vehicle" in json.dumps(dressed(training, SAY, has_bench=True))
+    assert "/bench/vehicle" not in json.dumps(dressed(training, SAY, has_bench=False))
+    assert "/bench/vehicle" not in json.dumps(dressed(bare, SAY, has_bench=True))
