@@ -52,7 +52,7 @@ async def _pairing(request: web.Request, say: Say) -> Document:
     left_s = max(0, (offer["expires_at_ms"] - lane_asked(request).snapshot()["at_ms"]) // 1000)
     return {
         "blocks": [
-            {"image": offer["qr_svg"], "alt": say("pairing.qr")},
+            *([{"image": offer["qr_svg"], "alt": say("pairing.qr")}] if offer["qr_svg"] else []),
             {"digits": offer["digits"] or "······"},
             line(say("pairing.compare")),
             line(say("pairing.left", n=left_s)),

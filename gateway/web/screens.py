@@ -52,6 +52,7 @@ def dressed(s: Snapshot, say: Say, started_ms: int = 0, has_bench: bool = False)
         "busy_word": say(f"busy.{s['busy']}") if s["busy"] else "",
         "top": _top(s, say),
         "screen": _screen(s, state, say, has_bench),
+        "steps": [say(f"step.{step}") for step in STEPS],
         "titles": {"plate": say("screen.checked"), "vehicle": say("screen.evidenced")},
     }
     more["side"] = list(_shift(s, say) if passage is None else _beside(passage, state, say))
@@ -59,6 +60,7 @@ def dressed(s: Snapshot, say: Say, started_ms: int = 0, has_bench: bool = False)
         more["after"] = _screen(s, "idle", say, has_bench)
     if passage is not None:
         more["strip"] = list(_strip(passage, say))
+        more["held_by"] = say("owner.booth" if passage["owner"] == "booth" else "owner.hand")
         if passage["opened_at_ms"] < started_ms and state not in UNHURT:
             more["survivor"] = _survivor(s, say)
     return {**s, **more}
@@ -281,7 +283,7 @@ def _survivor(s: Snapshot, say: Say) -> dict[str, Any]:
             {"rows": [{"parts": [plate(shown), money(quote and quote["amount_fen"])]}]},
             line(say("survivor.at", state=say(f"state.{s['state']}")), "big"),
             line(say("survivor.money"), "good"),
-            line(say("survivor.card", number=card.get("number") or "—")),
+            line(say("survivor.card", number=card.get("number") or "—"), "big"),
         ],
         "bar": ("cancel", "suspend"),
         "primary": "goOn",

@@ -122,9 +122,8 @@ new_energy | 新能源 | New energy
 no_entry | 无入口 | No entry
 none | — | —
 operator | 工号 | Operator
-owner.booth | 这一笔正在岗亭处理 | The booth works on this one
-owner.hand | 这一笔正在手持机上处理 | A handheld works on this one
-owner.look | 这里只能看 | Look only
+owner.booth | 这一笔正在岗亭处理，这里只能看 | The booth works on this one: look only
+owner.hand | 这一笔正在手持机上处理，这里只能看 | A handheld works on this one: look only
 page.right | 界面文件校验通过，{n} 个 | {n} page files verified
 page.wrong | 界面文件校验不通过：{what} | Page files differ: {what}
 pairing | 配对手持机 | Pair a handheld
@@ -251,6 +250,11 @@ means.etc_card | ETC 卡 | ETC card
 means.mobile | 移动支付 | mobile
 means.none | 不收费 | none
 state | 状态 | State
+step.fare | 算费核对 | Fare
+step.plate | 车牌照片 | Plate
+step.read | 读卡 | Card
+step.save | 保存放行 | Save
+step.vehicle | 车型车种 | Vehicle
 stations | 按站名找 | Station by name
 stations.hint | 拼音首字母或站名 | Initials or name
 stations.none | 没有这个站，换个字母试试 | None

@@ -1,7 +1,7 @@
 """Fetch the page's one vendored library and lock its bytes. Run by hand, never in the gateway.
 
 `python -m tests.tools.vendor_ui` packs lit-html with npm, refuses a tarball whose sha512 is not
-the one named here, unpacks only the listed files and writes vendor.lock.json beside them.
+the one named here, unpacks only the listed files and writes vendor.lock.json beside this tool.
 """
 
 import base64
@@ -27,7 +27,7 @@ def digest(algorithm: str, content: bytes) -> str:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        tarball = _pack(Path(folder))
+        tarball = pack(Path(folder), NAME, VERSION)
         if digest("sha512", tarball.read_bytes()) != INTEGRITY:
             raise SystemExit(f"{NAME} {VERSION}: the tarball is not the one that was reviewed")
         files = {name: _unpack(tarball, name) for name in FILES}
@@ -35,9 +35,10 @@ def main() -> None:
     LOCK.write_text(json.dumps(lock, indent=2) + "\n", encoding="utf-8")
 
 
-def _pack(folder: Path) -> Path:
-    subprocess.run(["npm", "pack", f"{NAME}@{VERSION}"], cwd=folder, check=True, timeout=120)
-    return folder / f"{NAME}-{VERSION}.tgz"
+def pack(folder: Path, name: str, version: str) -> Path:
+    """The tarball as the registry has it."""
+    subprocess.run(["npm", "pack", f"{name}@{version}"], cwd=folder, check=True, timeout=120)
+    return folder / f"{name}-{version}.tgz"
 
 
 def _unpack(tarball: Path, name: str) -> str:

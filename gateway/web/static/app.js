@@ -13,7 +13,7 @@ const WORD_MS = 400;
 const CUES = { saved: 'ok', checked: 'tick', refused: 'error', doubtful: 'error', unpriced: 'notice' };
 const SETTINGS = { theme: 'auto', scale: 1, volume: 0.5, language: 'zh-CN', lock: 0, map: {} };
 
-export class Page {
+class Page {
   constructor(root, live) {
     Object.assign(this, {
       root, live, view: 'boot', s: null, session: null, gateway: {}, page: {}, place: {}, tables: {}, told: '', dialog: null,
@@ -122,6 +122,8 @@ export class Page {
   }
 
   draw() {
+    if (this.link.isMissed && !this.wasMissed) play('lost', this.settings.volume);
+    this.wasMissed = this.link.isMissed;
     this.busyAt = this.pending || this.s?.busy ? this.busyAt || performance.now() : 0;
     const key = [this.shown, this.place.doc?.title, this.dialog?.kind, this.s?.passage?.id, this.doc.title].join();
     const isNew = key !== this.screenKey;
@@ -192,7 +194,7 @@ export class Page {
   }
 
   stumble(fault) {
-    if (!(fault instanceof Refusal)) return this.fail({ code: 'E-401', detail: t('No answer: perhaps done, perhaps not'), action: t('Look at the screen, then press again') });
+    if (!(fault instanceof Refusal)) return this.fail({ code: 'E-401', detail: t('No answer: perhaps done, perhaps not') });
     if (fault.snapshot) this.take(fault.snapshot);
     if (fault.code === 'session.missing') this.signedOut();
     this.fail(fault);
@@ -215,7 +217,7 @@ function stored(storage, name) {
   }
 }
 
-const app = new Page(document.getElementById('app'), document.getElementById('live'));
+export const app = new Page(document.getElementById('app'), document.getElementById('live'));
 addEventListener('contextmenu', event => event.preventDefault());
 addEventListener('pointerdown', event => {
   unlock();

@@ -1,5 +1,5 @@
 /** What a person can do. */
-import { ask, hex, pause } from './link.js';
+import { ask, pause } from './link.js';
 import { byCode, press } from './plate.js';
 import { axlesOf, before, classOf, edited, isTruck, kilosOf, plateOf, typeOf } from './state.js';
 import { fill, keyed, t } from './text.js';
@@ -36,7 +36,7 @@ export const DEEDS = {
   stations: [can('confirm_entry'), app => app.go('stations')],
   entryCard: [app => app.can('confirm_entry') && app.s.policy.hex_from_card && !!app.cardHex(), app => app.confirmEntry('card', app.cardHex())],
   noPhoto: [can('submit_plate'), why('photo')],
-  takeOver: [app => !app.isMine && app.session.owner === 'booth' && app.can('suspend'), app => app.open('Sure?', { text: t('What it has not sent is lost.'), then: () => app.takeOver() })],
+  takeOver: [app => !app.isMine && app.session.owner === 'booth' && app.can('suspend'), app => app.open('sure', { text: t('What it has not sent is lost.'), then: () => app.takeOver() })],
   settle: [can('settle_by_hand'), app => app.go('master', { command: 'settle_by_hand', means: app.draft.means, reason: app.draft.reason, amount_fen: app.draft.means === 'unpaid' ? 0 : app.draft.fen })],
   entry: [app => app.can('confirm_entry') && app.isMine && app.draft.hex.length === HEX_LENGTH, app => app.confirmEntry('typed', app.draft.hex)],
   next: [app => app.s.state === 'saved', app => app.dismiss()],
@@ -111,7 +111,7 @@ export const deeds = {
   forget() { this.secret = { operator: '', password: '', field: 'operator' }; },
 
   go(name, query = {}) {
-    const trail = this.view === 'place' ? [...this.place.trail, this.place] : [];
+    const trail = this.view === 'place' && this.place.name !== 'menu' ? [...this.place.trail, this.place] : [];
     this.forget();
     this.show('place', { place: { name, query, trail, doc: null } });
     return this.load();
@@ -147,7 +147,7 @@ export const deeds = {
     if (deed) return this.show(value ? 'lane' : this.view) ?? this[deed](value);
     if (query) return this.narrow(query);
     if (resume) return this.resume(resume);
-    if (sure) return this.open('Sure?', { text: sure, then: () => { this.close(); this.run({ ...action, sure: '' }); } });
+    if (sure) return this.open('sure', { text: sure, then: () => { this.close(); this.run({ ...action, sure: '' }); } });
     if (isGuarded && !password) return this.root.querySelector('input[name=password]').focus();
     if (command) return this.authorise(isGuarded ? { ...command, operator, password } : command);
     if (!method) return this.enter(enter);
@@ -246,7 +246,8 @@ export const deeds = {
     if (!file) return;
     const photo = await this.doing('photo', async () => {
       const jpeg = await shrunk(file);
-      const name = hex(new Uint8Array(await crypto.subtle.digest('SHA-256', await jpeg.arrayBuffer())));
+      const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', await jpeg.arrayBuffer()));
+      const name = [...hash].map(byte => byte.toString(16).padStart(2, '0')).join('');
       await ask('PUT', `/api/lanes/${this.s.lane}/photos/${name}`, jpeg);
       return name;
     });

@@ -3,7 +3,7 @@ import { DIALOGS } from './dialogs.js';
 import { capsOf } from './keys.js';
 import { SCREENS } from './lane.js';
 import { blocks, button, chip, html, nothing, primary } from './parts.js';
-import { plateOf, STEPS } from './state.js';
+import { plateOf } from './state.js';
 import { t } from './text.js';
 
 /** A screen is a value: {title, look, body, side, bar: names of deeds or templates, primary: a deed or [label, act, isOff],
@@ -14,7 +14,7 @@ export function template(app) {
   const hasStrip = isLane && s.passage && !['idle', 'reading'].includes(doc.name);
   const own = SCREENS[app.shown]?.(app) ?? {};
   const { title, look = '', body = nothing, side = isLane && blocks(app, s.side), bar = [], primary: main, isPlace, ownTrouble } = isLane ? { ...doc, ...own, body: html`${blocks(app, doc.blocks)}${own.body ?? nothing}` } : own;
-  return html`<div class="shell ${hasStrip ? 'with-strip' : ''} ${isLane ? 'with-steps' : ''}" ?inert=${!!app.dialog}>${top(app)}${hasStrip ? strip(app) : nothing}${isLane ? steps(doc) : nothing}
+  return html`<div class="shell ${hasStrip ? 'with-strip' : ''} ${isLane ? 'with-steps' : ''}" ?inert=${!!app.dialog}>${top(app)}${hasStrip ? strip(app) : nothing}${isLane ? steps(s.steps, doc.step) : nothing}
     <main class="work ${look}"><h1>${title}</h1>${ownTrouble ? nothing : trouble(app)}${isPlace ? html`<div class="scroll" tabindex="0" role="region" aria-label=${title}>${body}</div>` : body}</main>
     ${isLane ? html`<aside class="side" tabindex="0" aria-label=${t('This vehicle')}>${owner(app)}${side}</aside>` : nothing}<footer class="bar">${isPlace ? back(() => app.leave()) : nothing}${foot(app, bar, main)}</footer></div>${app.dialog ? over(app, DIALOGS[app.dialog.kind](app)) : nothing}`;
 }
@@ -28,13 +28,13 @@ const over = (app, { title, body, bar = [], primary: main }) => html`<div class=
 
 export function deed(app, name) {
   if (typeof name !== 'string') return name;
-  return app.may(name) ? button(t(name), () => DEEDS[name][1](app), { key: capsOf(app.settings.map, name)[0], look: `d-${name}`, off: !!app.pending }) : nothing;
+  return app.may(name) ? button(t(name), () => DEEDS[name][1](app), { key: capsOf(app.settings.map, name)[0], off: !!app.pending }) : nothing;
 }
 
 const REMEDIES = { 'E-104': ['handOver'], 'E-203': ['photo', 'noPhoto'], 'E-215': ['handOver'], 'E-302': ['handOver'], 'flow.not_owner': ['takeOver'] };
 
 /** The code stands small at the end, for the phone call. */
-export const alert = (app, { code, detail, action, level = 'bad' }, buttons = nothing) => html`<div class="alert ${level}" role="alert"><div><b>${level === 'warn' ? '▲' : '✕'} ${detail}</b>
+export const alert = (app, { code, detail, action = '', level = 'bad' }, buttons = nothing) => html`<div class="alert ${level}" role="alert"><div><b>${level === 'warn' ? '▲' : '✕'} ${detail}</b>
   <p>${action} <small>${code}</small></p></div>${(REMEDIES[code] ?? []).map(name => deed(app, name))}${buttons}</div>`;
 
 export function trouble(app) {
@@ -42,7 +42,7 @@ export function trouble(app) {
   return fault && !app.dialog ? alert(app, fault) : nothing;
 }
 
-const owner = app => (app.isMine ? nothing : alert(app, { code: 'flow.not_owner', detail: t('Another screen works on this'), action: t('Look only') }));
+const owner = app => (app.isMine ? nothing : alert(app, { code: 'flow.not_owner', detail: app.s.held_by }));
 
 function top(app) {
   const { s, session } = app;
@@ -57,9 +57,9 @@ function top(app) {
 function strip(app) {
   const { passage, strip: found } = app.s;
   const { plate, colour } = app.shown === 'plate' ? { plate: plateOf(app.draft), colour: app.draft.colour } : passage;
-  return html`<button class="strip" @click=${() => app.open('This vehicle')}><span>${chip(plate, colour)}</span>${found.map(([look, name, value]) => html`<span class=${look}><small>${name}</small>${value}</span>`)}${
+  return html`<button class="strip" @click=${() => app.open('aside')}><span>${chip(plate, colour)}</span>${found.map(([look, name, value]) => html`<span class=${look}><small>${name}</small>${value}</span>`)}${
     passage.findings.length || !app.isMine ? html`<b class="hand bad">▲</b>` : nothing}</button>`;
 }
 
-const steps = ({ step: at }) => html`<nav class="steps" aria-label=${t('Steps')}><ol>${STEPS.map((step, place) => html`<li class=${place < at ? 'past' : place === at ? 'now' : ''}
-  aria-current=${place === at ? 'step' : nothing}><i aria-hidden="true">${place < at ? '✓' : place + 1}</i><span>${t(step)}</span></li>`)}</ol></nav>`;
+const steps = (words, at) => html`<nav class="steps" aria-label=${t('Steps')}><ol>${words.map((word, place) => html`<li class=${place < at ? 'past' : place === at ? 'now' : ''}
+  aria-current=${place === at ? 'step' : nothing}><i aria-hidden="true">${place < at ? '✓' : place + 1}</i><span>${word}</span></li>`)}</ol></nav>`;

@@ -35,7 +35,7 @@ export function listen(page) {
     else if (performance.now() - page.shownAt < GUARD_MS && !event.repeat) return event.preventDefault();
     if (event.repeat) return action && !inField ? event.preventDefault() : undefined;
     if (inField && !['primary', 'cancel'].includes(action) && !/^F\d/.test(code)) return;
-    if (page.learned(code) || moved(event)) return event.preventDefault();
+    if (page.learned(code) || moved(code)) return event.preventDefault();
     if (isTabbing && (code === 'Enter' || code === 'Space') && target instanceof HTMLButtonElement) return;
     const char = inField ? '' : typed(code);
     const isHandled = char !== '' && (page.typeChar(char) || page.pickOption(Number(char)));
@@ -44,12 +44,10 @@ export function listen(page) {
   });
 }
 
-function moved(event) {
-  const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.code];
-  const group = document.activeElement?.closest('[role=radiogroup]');
-  if (!step || !group) return false;
-  const choices = [...group.querySelectorAll('button')];
-  const next = choices[choices.indexOf(document.activeElement) + step];
+function moved(code) {
+  const { activeElement: chosen } = document;
+  if (!/^Arrow/.test(code) || !chosen?.matches('[role=radio]')) return false;
+  const next = /Left|Up/.test(code) ? chosen.previousElementSibling : chosen.nextElementSibling;
   next?.focus();
   next?.click();
   return true;

@@ -5,7 +5,7 @@ import { alert, deed, trouble } from './frame.js';
 import { capsOf } from './keys.js';
 import { big, blocks, button, choices, credentials, deedOf, hint, html, key, nothing, NUMBERS, pad } from './parts.js';
 import * as rules from './plate.js';
-import { awaitsWeight, axlesOf, classOf, doubts, isTruck, kilosOf, plateOf, plateReady, typeOf, typeSaid } from './state.js';
+import { axlesOf, classOf, doubts, isTruck, kilosOf, plateOf, plateReady, typeOf, typeSaid } from './state.js';
 import { t, tonnes, yuan } from './text.js';
 
 const SLOW_MS = 5000;
@@ -21,7 +21,7 @@ export const SCREENS = {
     return { title: t('Toll lane'), look: 'center', body: big(t(isOdd ? 'Page files are not right: reload' : words)), bar: [isOdd ? button(t('Go on'), () => app.arrive()) : nothing], primary: isOdd && [t('Reload'), () => location.reload()] };
   },
 
-  login: app => ({ title: t('Sign in'), look: 'login', body: html`${hint(t('Number and password'))}${credentials(app, t('Number'))}`, primary: [t('Sign in'), () => app.signIn(), !app.secret.operator] }),
+  login: app => ({ title: t('Sign in'), look: 'login', body: html`${credentials(app, t('Number'))}`, primary: [t('Sign in'), () => app.signIn(), !app.secret.operator] }),
 
   locked: app => ({
     title: t('Locked'), look: 'login', body: html`${hint(`${app.session.name} ${app.session.operator}`)}${credentials(app)}`, bar: [button(t('Somebody else'), () => app.signOut())],
@@ -61,12 +61,11 @@ export const SCREENS = {
     const type = typeOf(draft, s);
     const said = typeSaid(s);
     const nameOf = code => app.nameIn('vehicle_types', code);
-    const isWeighing = awaitsWeight(s) && !draft.look;
     return {
-      look: 'vehicles', primary: [t(isWeighing ? 'Confirm weight' : 'Confirm vehicle'), () => app.submitVehicle(), type === null || !app.isMine || (isTruck(type) && kilosOf(draft, s) === null)],
+      look: 'vehicles', primary: [t('Confirm vehicle'), () => app.submitVehicle(), type === null || !app.isMine || (isTruck(type) && kilosOf(draft, s) === null)],
       body: html`${choices(t('Type'), app.pairsOf('vehicle_types'), type, code => app.set({ type: code, axles: null }), 'types')}${choices(t('class'), app.pairsOf('vehicle_classes'), classOf(draft, s), code => app.set({ class: code }), 'classes booth')}
-        ${button(`${t('class')} · ${app.nameIn('vehicle_classes', classOf(draft, s))}`, () => app.act('class'), { look: 'hand' })}${isTruck(type) ? weight(app, type) : hint(t('No weight'))}
-        ${said && type !== null && said !== type ? alert(app, { code: 'E-205', level: 'warn', detail: t('Chosen {chosen}, card {card}', { chosen: nameOf(type), card: nameOf(said) }), action: t('Look at the vehicle') }, button(t('Back to {name}', { name: nameOf(said) }), () => app.set({ type: said }))) : nothing}`,
+        ${button(app.nameIn('vehicle_classes', classOf(draft, s)), () => app.act('class'), { look: 'hand' })}${isTruck(type) ? weight(app, type) : hint(t('No weight'))}
+        ${said && type !== null && said !== type ? alert(app, { code: 'E-205', level: 'warn', detail: t('Chosen {chosen}, card {card}', { chosen: nameOf(type), card: nameOf(said) }) }, button(t('Back to {name}', { name: nameOf(said) }), () => app.set({ type: said }))) : nothing}`,
     };
   },
 
@@ -76,7 +75,7 @@ export const SCREENS = {
     return { look: 'fares', side: html`${told(app)}${blocks(app, s.side)}`, body: app.can('confirm_entry') ? keying() : nothing };
   },
 
-  saved: app => ({ body: html`<div class="countdown ${app.may('stay') ? '' : 'still'}" aria-hidden="true"><i></i></div>` }),
+  saved: app => ({ body: html`<div class="countdown ${app.may('stay') ? '' : 'still'}" aria-hidden="true"></div>` }),
 
   place(app) {
     const { doc, name } = app.place;
@@ -108,7 +107,7 @@ function say(app) {
   if (card && isWhole && card !== plate) return warn('Vehicle {plate}, card {card}: look', { plate, card });
   if (rules.isUnusual(plate)) return warn('Many letters: look again');
   const n = rules.faultyPlace(editor);
-  return hint(isWhole ? t('✓ A plate') : n >= 0 ? t('Place {n} is wrong', { n: n + 1 }) : code ? t('Code {code}…', { code }) : t(plate ? 'Go on, or tap a cell' : 'Key what you see'));
+  return hint(isWhole ? t('✓ A plate') : n >= 0 ? t('Place {n} is wrong', { n: n + 1 }) : code ? t('Code {code}…', { code }) : t('Key what you see'));
 }
 
 function cells(app) {
@@ -118,7 +117,7 @@ function cells(app) {
     const char = editor.chars[place];
     const isExtra = place === 7 && !char && !editor.wide;
     return html`<button class="cell ${place === editor.at ? 'now' : ''} ${low.has(place) ? 'low' : ''} ${isExtra ? 'wider' : ''}" @click=${() => app.setEditor(rules.pick(editor, place))}
-      aria-label=${t(isExtra ? 'Eighth place' : low.has(place) ? 'Place {n} {char}, not sure' : 'Place {n} {char}', { n: place + 1, char: char ?? '' })}>${char ?? (isExtra ? t('+new') : '')}</button>`;
+      aria-label=${t(isExtra ? '+new eighth place' : low.has(place) ? 'Place {n} {char}, not sure' : 'Place {n} {char}', { n: place + 1, char: char ?? '' })}>${char ?? (isExtra ? t('+new') : '')}</button>`;
   })}</div>`;
 }
 

@@ -6,13 +6,8 @@ const SILENCE_MS = 5000; // heartbeats come every 2 s
 const PATIENCE_MS = 3000;
 const ANSWER_MS = 15000;
 
-/** {status, code, detail, action, snapshot?} */
-export class Refusal extends Error {
-  constructor(status, body) {
-    super(body.detail);
-    Object.assign(this, { status, ...body });
-  }
-}
+/** {code, detail, action, snapshot?} */
+export class Refusal extends Error {}
 
 export class Lost extends Error {}
 
@@ -23,21 +18,12 @@ export async function ask(method, path, body, headers = {}) {
   const type = body === undefined ? {} : { 'content-type': isBlob ? 'image/jpeg' : 'application/json' };
   headers = { ...headers, ...type, 'accept-language': language };
   const request = { method, headers, body: isBlob || body === undefined ? body : JSON.stringify(body), signal: AbortSignal.timeout(ANSWER_MS) };
-  const [response, answer] = await fetch(path, request).then(read).catch(fault => { throw new Lost(String(fault)); });
+  const [response, answer] = await fetch(path, request).then(async heard => [heard, await heard.json()]).catch(fault => { throw new Lost(fault); });
   if (response.ok) return answer;
-  if (answer?.code) throw new Refusal(response.status, answer);
-  throw new Lost(`HTTP ${response.status}`);
+  throw Object.assign(new Refusal(), answer);
 }
 
-async function read(response) {
-  const text = await response.text();
-  return [response, text && response.headers.get('content-type')?.includes('json') ? JSON.parse(text) : null];
-}
-
-export const hex = bytes => [...bytes].map(byte => byte.toString(16).padStart(2, '0')).join('');
-
-// crypto.randomUUID does not exist on plain http.
-const PAGE = hex(crypto.getRandomValues(new Uint8Array(6)));
+const PAGE = crypto.getRandomValues(new Uint32Array(2)).join('');
 let asked = 0;
 
 export class Link {

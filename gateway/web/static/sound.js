@@ -17,8 +17,7 @@ export function play(cue, volume) {
     const gain = audio.createGain();
     const at = audio.currentTime + place * 0.16;
     tone.frequency.value = hertz;
-    gain.gain.setValueAtTime(volume * 0.3, at);
-    gain.gain.exponentialRampToValueAtTime(0.001, at + 0.12);
+    gain.gain.value = volume * 0.3;
     tone.connect(gain).connect(audio.destination);
     tone.start(at);
     tone.stop(at + 0.12);

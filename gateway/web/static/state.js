@@ -1,15 +1,11 @@
 /** What a person has keyed and not yet sent. Pure; no money lives here. */
 import { blank, editorOf, guessColour, kind } from './plate.js';
 
-export const STEPS = ['Card', 'Plate', 'Vehicle', 'Fare', 'Save'];
-
 const BACK = { plate: 'submit_plate', vehicle: 'classify' };
 
 export const mayLook = (name, s) => s.allowed.includes(BACK[name]);
 
 export const before = (screen, s) => [{ fare: 'vehicle', vehicle: 'plate' }[screen]].find(name => mayLook(name, s));
-
-export const awaitsWeight = s => s.state === 'classified' && s.passage.needs_weight && s.passage.vehicle.weight_kg === null;
 
 export const emptyDraft = (passage = '') => ({
   passage, editor: blank(), from: '', touched: false, typed: false, colour: 0, colourTouched: false, photo: null, hex: '', type: null,

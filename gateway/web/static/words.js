@@ -10,10 +10,8 @@ Page files are not right: reload|界面文件不对，请重新载入；仍不�
 Reload|重新载入
 Go on|仍然继续
 Link lost, dialling. What is typed is kept|▲ 与网关断开，正在重连。已输入的内容不会丢；恢复前不能提交。
-No answer: perhaps done, perhaps not|网关没有应答，不知道是否已执行
-Look at the screen, then press again|请看清屏幕上的状态，再按一次
+No answer: perhaps done, perhaps not|网关没有应答，不知道是否已执行：请看清屏幕，再按一次
 Sign in|登录
-Number and password|输入工号和密码
 Number|工号
 Password|密码
 Locked|已锁屏
@@ -21,11 +19,8 @@ Somebody else|换人
 Unlock|解锁
 Steps|步骤
 This vehicle|本车情况
-Another screen works on this|这一笔正在别的屏幕上处理
-Look only|这里只能看
 Type|车型
-Chosen {chosen}, card {card}|选的 {chosen}，卡内 {card}
-Look at the vehicle|请看实车
+Chosen {chosen}, card {card}|选的 {chosen}，卡内 {card}：请看实车
 Back to {name}|改回{name}
 Confirm vehicle|确认车型
 Confirm plate|确认车牌
@@ -39,11 +34,10 @@ Place {n} is wrong|第 {n} 位不对，点那一格改
 Full: tap a cell, or +new|位数已满：点格子改字，新能源点 +新
 ✓ A plate|✓ 格式正确
 +new|+新
-Go on, or tap a cell|继续输入，或点格子改字
-Key what you see|请看实车输入，先点省份
+Key what you see|请看实车输入，点格子改字
 Place {n} {char}, not sure|第{n}位 {char}，识别不确定
 Many letters: look again|字母超过两个，请再看一眼
-Eighth place|加第8位（新能源）
++new eighth place|+新 第8位（新能源）
 Colour|车牌颜色
 Enlarge|放大照片
 No picture|没有画面
@@ -53,7 +47,6 @@ No weight|客车不用计重
 Total t|总重 吨
 Limit t|限重 吨
 Axles|轴数
-Confirm weight|确认计重
 Steady|称台稳定读数
 By hand: {reason}|人工：{reason}
 ▲ Not steady: wait, or by hand|▲ 没有稳定读数：等一下，或人工填写
@@ -105,11 +98,6 @@ Working…|正在处理…
 cash|现金
 mobile|移动支付
 unpaid|不收费放行
-Card|读卡
-Plate|车牌照片
-Vehicle|车型车种
-Fare|算费核对
-Save|保存放行
 `;
 
 export const WORDS = Object.fromEntries(TABLE.trim().split('\n').map(line => line.split('|')));

@@ -39,7 +39,7 @@ class Screen:
 
     async def show(self, name: str, **changes: Any) -> None:
         """A new vehicle in this state, drawn: no draft of another one is left."""
-        await self.page.wait_for_selector(".with-steps .work, .work.wide")
+        await self.page.wait_for_selector(".shell .work")
         if not await self.page.locator(".with-steps").count():
             await self.open()
             await self.page.wait_for_selector(".with-steps .work")
@@ -50,7 +50,7 @@ class Screen:
     async def settle(self) -> None:
         """Past the guard of a new screen."""
         async with asyncio.timeout(WAIT_MS / 1000):
-            while not await self.page.evaluate("performance.now() - window.__drawnAt > 400"):
+            while not await self.page.evaluate(SETTLED):
                 await asyncio.sleep(0.05)
 
     async def primary(self) -> None:
@@ -123,6 +123,10 @@ async def look(
     assert violations == []
 
 
+SETTLED = """async () => {
+  const { app } = await import('/app.js');
+  return performance.now() - Math.max(app.shownAt, window.__drawnAt) > 400;
+}"""
 DRAWN_AT = """
 window.__violations = []; window.__drawnAt = 0;
 document.addEventListener('securitypolicyviolation', e => __violations.push(e.violatedDirective));

@@ -43,10 +43,12 @@ class Script:
         self.is_mute = False
         self.photos: dict[str, bytes] = {}
         self.seen: list[str] = []
+        self.asked: list[str] = []
         self.vehicles = 1
         self.started_ms = 0
         self.ui = "a" * 64
         self.is_pseudo = False
+        self.wrong: list[str] = []
         self.language = "zh-CN"
 
     def shown(self) -> dict[str, Any]:
@@ -100,6 +102,7 @@ def create_fake() -> web.Application:
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     request.app[SCRIPT].seen.append(request.path)
+    request.app[SCRIPT].asked.append(request.path_qs)
     response.headers["Content-Security-Policy"] = CSP
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-cache"
@@ -205,7 +208,7 @@ async def _table(request: web.Request) -> web.Response:
     if request.path == f"/api/lanes/{script.snapshot['lane']}":
         body = script.shown()
     if request.path == "/api/ui":
-        files = {"files": len(digests(STATIC)), "wrong": [], "api": 1, "version": "0.1.0"}
+        files = {"files": len(digests(STATIC)), "wrong": script.wrong, "api": 1, "version": "0.1.0"}
         body = {**files, "sha256": script.ui}
     if body is None:
         return web.json_response({"code": "not_found", "detail": "没有", "action": ""}, status=404)

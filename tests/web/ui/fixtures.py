@@ -4,7 +4,10 @@ import copy
 import time
 from typing import Any
 
-from gateway.web.words import REASONS
+from gateway.web.forms import SETTINGS
+from gateway.web.words import REASONS, speaking
+
+SAY = speaking("zh-CN")
 
 ALLOWED = {
     "idle": ["read"],
@@ -565,7 +568,7 @@ ANSWERS: dict[str, Any] = {
     "GET places/passage/X03-4": place(
         "这一笔",
         {"facts": [["车牌", {"plate": "甘A12345", "colour": 0}], ["金额 元", "42.80"]]},
-        {"image": SQUARE, "alt": "照片"},
+        {"image": "/api/photos/" + "ab" * 32, "alt": "照片"},
         {"h": "经过"},
         {
             "rows": [
@@ -610,7 +613,7 @@ ANSWERS: dict[str, Any] = {
     "GET places/approvals": place(
         "最小费额计费",
         {"facts": [["车牌", {"plate": "甘A12345", "colour": 0}], ["金额 元", "40.00"]]},
-        {"password": "/api/approvals/A1"},
+        {"credentials": ""},
         bar=[
             {
                 "label": "不同意",
@@ -625,6 +628,17 @@ ANSWERS: dict[str, Any] = {
             "path": "/api/approvals/A1",
             "body": {"decision": "approve"},
         },
+    ),
+    "GET places/settings": place(
+        "设置",
+        *(
+            {
+                "setting": name,
+                "label": SAY(name),
+                "pairs": [[value, SAY(f"{name}.{value}")] for value in values],
+            }
+            for name, values in SETTINGS.items()
+        ),
     ),
     "GET places/shiftEnd": place(
         "下班交接",

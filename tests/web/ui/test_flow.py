@@ -97,6 +97,38 @@ async def test_everything_typed_takes_nineteen_taps(booth: Screen) -> None:
     assert booth.script.commands[-2]["station_hex"] == DIGITS
 
 
+async def test_a_common_car_with_its_hex_typed_takes_twelve_taps(booth: Screen) -> None:
+    await booth.show("idle")
+    taps = Taps(booth)
+    for heading in ("等待来车", "核对实际车牌", "核对车型"):
+        await at(booth, heading)
+        await taps.primary()
+    await at(booth, "核对金额")
+    for char in DIGITS:
+        await taps.key(char)
+    await at(booth, "请确认金额")
+    await taps.primary()
+    await at(booth, "缴费成功")
+    assert taps.count == 12
+
+
+async def test_a_common_car_takes_as_many_keys_as_taps(booth: Screen) -> None:
+    await booth.show("idle")
+    pressed = 0
+    for heading in ("等待来车", "核对实际车牌", "核对车型"):
+        await at(booth, heading)
+        await booth.page.keyboard.press("Enter")
+        pressed += 1
+    await at(booth, "核对金额")
+    for char in DIGITS:
+        await booth.page.keyboard.press(char)
+        pressed += 1
+    await at(booth, "请确认金额")
+    await booth.page.keyboard.press("Enter")
+    await at(booth, "缴费成功")
+    assert pressed + 1 == 12
+
+
 async def test_a_car_by_keys_alone(booth: Screen) -> None:
     booth.script.obey["read"] = "plate_no_lpr"
     await booth.show("idle")
@@ -425,7 +457,7 @@ async def test_without_a_photo_one_goes_on_with_a_reason(booth: Screen) -> None:
 async def test_another_screens_vehicle_may_only_be_looked_at(booth: Screen) -> None:
     await booth.show("plate_other_screen")
     await at(booth, "核对实际车牌")
-    await booth.page.wait_for_selector(".side .alert:has-text('别的屏幕')")
+    await booth.page.wait_for_selector(".side .alert:has-text('正在手持机上处理')")
     assert await booth.page.locator("[data-primary]").is_disabled()
     await booth.page.keyboard.press("Enter")
     assert booth.script.commands == []

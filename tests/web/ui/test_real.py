@@ -134,8 +134,7 @@ async def test_a_car_a_lorry_and_a_minimum_fare_by_keys_alone(demo: Demo) -> Non
     await demo.at("核对金额")
     await demo.page.wait_for_selector(".alert:has-text('E-211')")
     await demo.page.keyboard.press("F9")
-    await demo.page.wait_for_selector(".dialog.master")
-    await demo.at("")
+    await demo.at("站长授权")
     for word in ("9001", "9001"):
         await demo.page.keyboard.type(word)
         await demo.page.keyboard.press("Enter")
@@ -151,10 +150,9 @@ async def test_a_wrong_hex_a_mismatch_and_a_listed_card_are_told(demo: Demo) -> 
     alert = await demo.page.locator(".fares .alert").inner_text()
     assert "定西" in alert
     assert "兰州东" in alert
-    for preset, primary in (("mismatch", "转特情"), ("listed", "请站长授权")):
+    for preset, primary in (("mismatch", "转特情"), ("listed", "请站长放行")):
         await demo.page.keyboard.press("Escape")
-        await demo.page.wait_for_selector(".dialog.cancel")
-        await demo.at("")
+        await demo.at("为什么取消")
         await demo.page.keyboard.press("2")
         await demo.at("等待来车")
         await demo.vehicle(preset=preset)

@@ -1,0 +1,191 @@
+"""Around the five steps: another's vehicle, masters afar, restarts, new files, the lock."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.web.ui import around, fixtures
+from tests.web.ui.conftest import Screen
+from tests.web.ui.test_flow import at, sent
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+ASKED = {"id": "A1", "command": "minimum_fare", "expires_at_ms": 0}
+
+
+async def until(screen: Screen, count: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(8):
+        while len(screen.script.commands) < count:
+            await asyncio.sleep(0.02)
+    return screen.script.commands
+
+
+async def test_a_master_afar_says_yes_and_the_command_goes_by_itself(booth: Screen) -> None:
+    await booth.show("unpriced")
+    await at(booth, "核对金额")
+    await booth.page.keyboard.press("F9")
+    await at(booth, "站长授权")
+    await booth.script.show("unpriced", approvals=[{**ASKED, "state": "pending"}])
+    await booth.page.get_by_role("button", name="远程授权").click()
+    await booth.page.wait_for_selector(".work:has-text('等待回复')")
+    assert booth.script.commands == []
+    await booth.script.show("unpriced", approvals=[{**ASKED, "state": "approved"}])
+    assert await until(booth, 1) == [{"command": "minimum_fare", "approval": "A1"}]
+    await at(booth, "请确认金额")
+
+
+async def test_a_masters_own_screen_shows_that_he_is_asked(hand: Screen) -> None:
+    hand.script.session = fixtures.session("master")
+    await hand.open()
+    await hand.show("unpriced", approvals=[{**ASKED, "state": "pending"}])
+    await hand.page.get_by_role("button", name="授权请求").click()
+    await at(hand, "最小费额")
+    assert await hand.page.locator("[data-primary]").is_enabled()
+    for digit in "9001":
+        await hand.page.locator(f".work .key:text-is('{digit}')").click()
+    await hand.primary()
+    async with asyncio.timeout(8):
+        while "/api/approvals/A1" not in hand.script.seen:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_lost_handhelds_vehicle_is_taken_over_after_a_second_look(booth: Screen) -> None:
+    booth.script.obey["resume"] = "priced"
+    await booth.show("plate_other_screen")
+    await at(booth, "核对实际车牌")
+    vehicle = booth.script.snapshot["passage"]["id"]
+    await booth.page.get_by_role("button", name="接管").click()
+    await booth.page.wait_for_selector(".dialog.sure")
+    assert booth.script.commands == []
+    await booth.settle()
+    await booth.page.keyboard.press("Enter")
+    assert await until(booth, 2) == [
+        {"command": "suspend"},
+        {"command": "resume", "passage": vehicle},
+    ]
+    await at(booth, "核对金额")
+
+
+async def test_a_vehicle_from_before_a_restart_is_read_before_anybody_goes_on(
+    booth: Screen,
+) -> None:
+    await around.survivor(booth)
+    text = await booth.page.locator(".work").inner_text()
+    assert "核对入口站" in text
+    assert "没有扣款" in text
+    await booth.settle()
+    await booth.page.keyboard.press("Enter")
+    await at(booth, "核对金额")
+    await booth.page.reload()
+    await at(booth, "核对金额")
+    assert await sent(booth) == []
+
+
+async def test_new_files_wait_until_the_vehicle_has_gone(booth: Screen) -> None:
+    await booth.show("priced")
+    await booth.page.evaluate("window.__same = true")
+    booth.script.ui = "b" * 64
+    await booth.script.push()
+    await booth.page.evaluate("new Promise(done => setTimeout(done, 1500))")
+    assert await booth.page.evaluate("window.__same") is True
+    await booth.script.show("idle")
+    async with asyncio.timeout(8):
+        while await booth.page.evaluate("window.__same ?? false"):
+            await asyncio.sleep(0.05)
+    await at(booth, "等待来车")
+
+
+async def test_a_damaged_page_says_so_and_may_go_on(booth: Screen) -> None:
+    await around.torn(booth)
+    assert "界面文件不对" in await booth.page.locator(".work").inner_text()
+    await booth.page.get_by_role("button", name="仍然继续").click()
+    await at(booth, "等待来车")
+
+
+async def test_a_locked_screen_opens_by_its_persons_password_also_after_a_reload(
+    booth: Screen,
+) -> None:
+    await booth.show("idle")
+    await at(booth, "等待来车")
+    await booth.page.get_by_role("button", name="锁屏").click()
+    await at(booth, "已锁屏")
+    await booth.page.reload()
+    await at(booth, "已锁屏")
+    assert "1001" in await booth.page.locator(".work").inner_text()
+    for key in "1001":
+        await booth.page.keyboard.press(key)
+    await booth.page.keyboard.press("Enter")
+    await at(booth, "等待来车")
+
+
+async def test_an_idle_screen_locks_itself_a_busy_one_does_not(booth: Screen) -> None:
+    hurry = "async () => { (await import('/app.js')).app.configure({ lock: 0.01 }); }"
+    await booth.show("priced")
+    await booth.page.evaluate(hurry)
+    await booth.page.evaluate("new Promise(done => setTimeout(done, 1600))")
+    assert await booth.page.locator(".fares").count() == 1
+    await booth.script.show("idle")
+    await booth.page.wait_for_selector(".work h1:has-text('已锁屏')")
+
+
+async def test_a_learned_key_does_what_it_was_taught(booth: Screen) -> None:
+    await around.go(booth, "settings")
+    await booth.page.get_by_role("button", name="读卡").click()
+    await booth.page.wait_for_selector(".hint:has-text('请按')")
+    await booth.settle()
+    await booth.page.keyboard.press("KeyQ")
+    await booth.show("idle")
+    await at(booth, "等待来车")
+    await booth.page.keyboard.press("KeyQ")
+    await at(booth, "核对实际车牌")
+    assert await sent(booth) == ["read"]
+
+
+async def test_help_says_which_keys_work_now(booth: Screen) -> None:
+    await booth.show("idle")
+    await around.open_dialog(booth, "help")
+    off = await booth.page.locator(".dialog dd.off").all_inner_texts()
+    assert "数据保存" in off
+    assert "确认" not in off
+
+
+async def test_history_is_asked_for_less_and_leads_to_one_passage_and_back(booth: Screen) -> None:
+    await around.go(booth, "history")
+    await booth.page.locator("input[name=plate]").fill("甘a")
+    await booth.page.get_by_role("radio", name="已保存").click()
+    async with asyncio.timeout(8):
+        while not any("state=saved" in url for url in booth.script.asked):
+            await asyncio.sleep(0.02)
+    assert any("plate=%E7%94%98A" in url for url in booth.script.asked)
+    await booth.page.locator(".line").first.click()
+    await at(booth, "这一笔")
+    await booth.page.keyboard.press("Escape")
+    await at(booth, "历史")
+    await booth.page.keyboard.press("Escape")
+    await at(booth, "等待来车")
+
+
+async def test_signing_off_is_asked_once_more(booth: Screen) -> None:
+    await around.go(booth, "shiftEnd")
+    await booth.settle()
+    await booth.page.keyboard.press("Enter")
+    await booth.page.wait_for_selector(".dialog.sure")
+    assert "/api/shifts/3/close" not in booth.script.seen
+    await booth.settle()
+    await booth.page.keyboard.press("Enter")
+    async with asyncio.timeout(8):
+        while "/api/shifts/3/close" not in booth.script.seen:
+            await asyncio.sleep(0.02)
+
+
+async def test_numbers_and_passwords_are_kept_nowhere(booth: Screen) -> None:
+    await around.ask(booth, "master")
+    await booth.page.locator("input[name=operator]").fill("9001")
+    await booth.page.locator("input[name=password]").fill("90019001")
+    await booth.settle()
+    await booth.page.keyboard.press("Escape")
+    await at(booth, "核对金额")
+    await around.ask(booth, "master")
+    assert await booth.page.locator("input[name=password]").input_value() == ""
+    kept = await booth.page.evaluate("JSON.stringify([{...sessionStorage}, {...localStorage}])")
+    assert "9001" not in kept
