@@ -77,14 +77,15 @@ async def _approvals(request: web.Request, say: Say) -> Document:
     one = asked[0]
     path = f"/api/approvals/{one.id}"
     yes, no = ({"decision": word} for word in ("approve", "refuse"))
+    ask = {"method": "POST", "path": path, "needs_credentials": True}
     return {
         "title": say(f"master.{one.command}"),
         "blocks": [
             *_question(one.shown, one.asked_by, say),
             {"credentials": ""},
         ],
-        "bar": [{"label": say("refuse"), "method": "POST", "path": path, "body": no}],
-        "primary": {"label": say("agree"), "method": "POST", "path": path, "body": yes},
+        "bar": [{"label": say("refuse"), "body": no, **ask}],
+        "primary": {"label": say("agree"), "body": yes, **ask},
     }
 
 

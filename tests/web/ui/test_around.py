@@ -88,10 +88,8 @@ async def test_new_files_wait_until_the_vehicle_has_gone(booth: Screen) -> None:
     await booth.script.push()
     await booth.page.evaluate("new Promise(done => setTimeout(done, 1500))")
     assert await booth.page.evaluate("window.__same") is True
-    await booth.script.show("idle")
-    async with asyncio.timeout(8):
-        while await booth.page.evaluate("window.__same ?? false"):
-            await asyncio.sleep(0.05)
+    async with booth.page.expect_event("framenavigated"):
+        await booth.script.show("idle")
     await at(booth, "等待来车")
 
 
