@@ -40,8 +40,11 @@ class Table(NamedTuple):
         return " ".join(str(told[name]) for name in self.keys)
 
     def key(self, row: str) -> str:
-        """The same as SQL; `row` is new, old or an alias."""
-        return " || ' ' || ".join(f"{row}.{name}" for name in self.keys)
+        """The same as SQL; `row` is new, old or an alias.
+
+        As text, or SQLite compares numbers and walks every seal of the table for each row.
+        """
+        return " || ' ' || ".join(f"CAST({row}.{name} AS TEXT)" for name in self.keys)
 
 
 class Broken(NamedTuple):
