@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.flow import journal
+from gateway.spool import seals
+from gateway.spool.database import connect
 from gateway.spool.log import Spool
 from gateway.store import SPOOL
 from tests.bench import business, history, money, passage, saved, start, wear
@@ -125,3 +127,14 @@ def check(figures: list[Figure]) -> None:
         told["figures"][0]
     )
     assert told["cores"] >= 1
+
+
+def test_a_seal_is_found_by_its_key_and_not_by_walking(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "lane.db")) as db:
+        for table in seals.tables(db):
+            plan = db.execute(
+                "EXPLAIN QUERY PLAN DELETE FROM seal WHERE of = ? AND key ="
+                f" (SELECT {table.key('t')} FROM {table.name} AS t LIMIT 1)",
+                (table.name,),
+            )
+            assert "USING PRIMARY KEY (of=? AND key=?)" in plan.fetchone()[3]
