@@ -1,6 +1,7 @@
 """The database file: how it is opened, what must hold of it, and which faults mean what."""
 
 import sqlite3
+import sys
 from contextlib import closing, suppress
 from functools import cache
 from importlib import resources
@@ -42,13 +43,13 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _migrate(db: sqlite3.Connection) -> None:
-    """Apply schema/NNNN_*.sql in order, each in its own transaction with its number."""
+def _migrate(db: sqlite3.Connection, last: int = sys.maxsize) -> None:
+    """Apply schema/NNNN_*.sql in order up to `last`, each in one transaction with its number."""
     have: int = db.execute("PRAGMA user_version").fetchone()[0]
     scripts = _scripts()
     if have > max(scripts):
         raise StoreUnavailable(f"数据库版本 {have} 比程序新，请不要降级程序")
-    for number in sorted(n for n in scripts if n > have):
+    for number in sorted(n for n in scripts if have < n <= last):
         db.executescript(
             f"BEGIN IMMEDIATE; {scripts[number]}; PRAGMA user_version={number}; COMMIT;"
         )
@@ -77,11 +78,12 @@ def first_look(path: Path) -> str:
         return "文件头被改过"
     with closing(sqlite3.connect(path)) as db:
         (have,) = db.execute("PRAGMA user_version").fetchone()
-        odd = _schema_of(db) ^ _our_schema()
+        odd = _schema_of(db) ^ _our_schema(newest := max(_scripts()))
     wrong = [name for kind, name, *_ in odd if name != "seal" and "_seal_" not in name]
-    if not wrong and have != max(_scripts()):
-        return f"版本号被改成 {have}"
-    return "表结构被改过" if wrong and have == max(_scripts()) else ""
+    if wrong:
+        return "表结构被改过" if have == newest else ""
+    is_older = have < newest and _our_schema(have) == _our_schema(newest)
+    return "" if have == newest or is_older else f"版本号被改成 {have}"
 
 
 def _is_header_whole(path: Path) -> bool:
@@ -100,10 +102,10 @@ def _is_header_whole(path: Path) -> bool:
 
 
 @cache
-def _our_schema() -> frozenset[tuple[str, ...]]:
+def _our_schema(version: int) -> frozenset[tuple[str, ...]]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         seals.equip(db)
-        _migrate(db)
+        _migrate(db, version)
         seals.install(db)
         return _schema_of(db)
 

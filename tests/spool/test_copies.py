@@ -141,6 +141,7 @@ TABLE_WAYS: dict[str, Spoil] = {
         path.read_bytes()[: 4096 * 3] + bytes(4096) + path.read_bytes()[4096 * 4 :]
     ),
     "newer version": lambda path: flip(path, 62, 3),
+    "older version": lambda path: flip(path, 63, 1),
     "read-only mark": lambda path: flip(path, 18, 2),
     "deleted": lambda path: path.unlink(),
 }
