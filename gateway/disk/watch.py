@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from gateway.disk.shed import Delete, Shed, Step
 from gateway.disk.states import Facts, State, Verdict, Volume, judge
 from gateway.errors import StoreUnavailable
+from gateway.spool.reserve import Reserve
 from gateway.store import SPOOL, Draft, Store
 from gateway.units import Clock
 
@@ -148,13 +149,11 @@ class DiskWatch:
         return ()
 
     async def _rebuild_reserve(self) -> None:
-        """A piece at a time, and only from what nobody needs."""
-        reserve, data = self._store.reserve, self._seen.data
-        if reserve.is_whole or data.free_bytes < data.hard_bytes + REBUILD_ROOM * reserve.step:
+        if self._store.reserve.is_whole:
             return
-        rebuilding = asyncio.get_running_loop().run_in_executor(self._thread, reserve.rebuild)
+        loop = asyncio.get_running_loop()
         try:
-            await rebuilding
+            await loop.run_in_executor(self._thread, rebuild, self._store.reserve, self._data)
         except OSError as no:
             log.warning("the tables' reserve is not whole", extra={"reason": str(no)})
 
@@ -206,6 +205,15 @@ def look(store: Store, data: Path) -> Seen:
     folder = data / SPOOL
     here, there = data.stat().st_dev, folder.stat().st_dev
     return Seen(_volume(data), _volume(folder), here == there, store.spare_bytes)
+
+
+def rebuild(reserve: Reserve, data: Path) -> None:
+    """A piece at a time, and only from what nobody needs. Blocks. Raises: OSError."""
+    while not reserve.is_whole:
+        now = _volume(data)
+        if now.free_bytes < now.hard_bytes + REBUILD_ROOM * reserve.step:
+            return
+        reserve.rebuild()
 
 
 def _volume(folder: Path) -> Volume:
