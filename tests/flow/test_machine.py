@@ -430,7 +430,7 @@ Booth.TestCase.settings = settings(
 
 
 class TestBooth(Booth.TestCase):  # type: ignore[misc, valid-type]
-    def runTest(self) -> None:
+    def runTest(self) -> None:  # noqa: N802
         seen.clear()
         super().runTest()
         print(", ".join(f"{what} {count}" for what, count in sorted(seen.items())))
