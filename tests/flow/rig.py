@@ -324,7 +324,8 @@ async def drive_through(box: Box) -> None:
             case "doubtful":
                 await box.do("prove")
             case other:
-                raise AssertionError(f"nobody knows what to do in {other}: {box.lane.passage.findings}")
+                found = box.lane.passage.findings
+                raise AssertionError(f"nobody knows what to do in {other}: {found}")
 
 
 def damage(folder: Path) -> list[Any]:
