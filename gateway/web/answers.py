@@ -188,6 +188,18 @@ class Snapshot(Shown):
     problem: ProblemShown | None
     notices: list[ProblemShown] = []
     """What does not stop the lane and should be known: the disk, the clock."""
+    top: dict[str, Any] = {}
+    """shift, lamps and sync as [look, words…]; this and what follows are made for a screen."""
+    strip: list[list[str]] = []
+    """Of this vehicle, always on sight: [look, name, value]."""
+    screen: dict[str, Any] = {}
+    """name, step, title, look, blocks, bar and primary: deeds of the page."""
+    side: list[dict[str, Any]] = []
+    """Blocks beside the work."""
+    survivor: dict[str, Any] | None = None
+    """A screen to be read first: the passage stood here before the gateway started."""
+    after: dict[str, Any] | None = None
+    """The screen once a success was looked at."""
 
 
 class Conflict(Fault):

@@ -56,6 +56,8 @@ def dressed(s: Snapshot, say: Say, started_ms: int = 0, has_bench: bool = False)
         "titles": {"plate": say("screen.checked"), "vehicle": say("screen.evidenced")},
     }
     more["side"] = list(_shift(s, say) if passage is None else _beside(passage, state, say))
+    if passage is not None:  # between vehicles they stand in the middle of the screen
+        more["side"] += [line(f"▲ {n['detail']}", "warn") for n in s.get("notices", ())]
     if state == "saved":  # once the success was looked at
         more["after"] = _screen(s, "idle", say, has_bench)
     if passage is not None:
@@ -157,6 +159,9 @@ def _idle(s: Snapshot, say: Say) -> Iterable[Block]:
     if reader["state"] == "missing":
         detail = f"{reader['name']} {reader['text'] or say('device.missing')}"
         yield {"alert": detail, "action": say("idle.reader"), "code": "E-112", "level": "bad"}
+    for notice in s.get("notices", ()):
+        words = {"alert": notice["detail"], "action": notice["action"]}
+        yield {**words, "code": notice["code"], "level": "warn"}
     if waiting := len(s["suspended"]):
         label = say("idle.suspended", n=waiting)
         yield {"options": [{"label": label, "go": "suspended"}]}

@@ -96,6 +96,13 @@ def test_lamps_that_nobody_foresaw_are_drawn_by_their_own_name() -> None:
     assert dressed(bare, SAY)["top"]["lamps"][0] == ["warn", "▲ 磁盘 不稳定"]
 
 
+def test_what_should_be_known_is_said_on_every_screen() -> None:
+    full = {"code": "E-304", "detail": "磁盘快满了", "action": "请通知站长"}
+    for name in ("idle", "priced"):
+        shown = dressed({**fixtures.snapshot(name), "notices": [full]}, SAY)
+        assert "磁盘快满了" in json.dumps(blocks_of(shown), ensure_ascii=False)
+
+
 def test_presets_are_offered_only_where_nothing_is_real() -> None:
     bare = fixtures.snapshot("idle")
     training = {**bare, "is_training": True}

@@ -11,7 +11,7 @@ export const DIALOGS = {
 
   weigh: app => ({
     title: t('weigh'), bar: [button(t('Use scale'), () => { app.close(); app.set({ kilos: '', weightReason: '' }); })], primary: [t('OK'), () => app.close(), !Number(app.draft.kilos) || !app.draft.weightReason],
-    body: html`<div class="two"><div><p class="figure">${app.draft.kilos || 0} ${t('kg')}</p>${pad(NUMBERS, char => app.keyDigits('kilos', char), 'num')}</div>${choices(t('Reason'), app.reasons('weigh'), app.draft.weightReason, weightReason => app.set({ weightReason }))}</div>`,
+    body: html`<div class="two"><div><p class="figure">${app.draft.kilos || 0} kg</p>${pad(NUMBERS, char => app.keyDigits('kilos', char), 'num')}</div>${choices(t('Reason'), app.reasons('weigh'), app.draft.weightReason, weightReason => app.set({ weightReason }))}</div>`,
   }),
 
   photo: app => ({ title: t('photo'), bar: ['photo'], body: picture(app, 'frame') }),

@@ -50,7 +50,7 @@ function top(app) {
   const { lamps, shift, sync: [look, ...words] } = s.top;
   const asked = session?.role === 'master' && s.approvals?.some(each => each.state === 'pending');
   return html`<header class="top"><b>${s.lane_name}</b><span class="who">${session?.name} ${session?.operator} ${shift}</span><span class="devices" role="list" aria-label=${t('devices')}>${lamps.map(([level, name]) => html`<span role="listitem" class="device ${level}">${name}</span>`)}</span>
-    ${asked ? button(t('Requests'), () => app.go('Requests'), { look: 'chip warn' }) : nothing}${button(words.map((word, place) => html`<span class=${place ? 'booth' : ''}>${word} </span>`), () => app.go('sync'), { look: `chip ${look}` })}</header>
+    ${asked ? button(t('Requests'), () => app.go('approvals'), { look: 'chip warn' }) : nothing}${button(words.map((word, place) => html`<span class=${place ? 'booth' : ''}>${word} </span>`), () => app.go('sync'), { look: `chip ${look}` })}</header>
     ${app.link.isMissed ? html`<div class="lost" role="alert">${t('Link lost, dialling. What is typed is kept')}</div>` : nothing}`;
 }
 

@@ -81,7 +81,7 @@ export const SCREENS = {
     const { doc, name } = app.place;
     const { title, blocks: found, bar = [], primary: main } = doc ?? {};
     const { learning, settings: { map } } = app;
-    const keymap = () => html`<h2>${t('Keys')}</h2>${hint(learning ? t('Press the key for {action}', { action: t(learning) }) : t('Choose, then press a key'))}<div class="choices">${Object.keys(DEEDS).map(each => html`<button class="option" aria-pressed=${learning === each}
+    const keymap = () => html`<h2>${t('Keys')}</h2>${hint(`${t('Choose, then press a key')} ${t(learning)}`)}<div class="choices">${Object.keys(DEEDS).map(each => html`<button class="option" aria-pressed=${learning === each}
       @click=${() => app.learn(each)}>${t(each)} <small>${capsOf(map, each).join(' ')}</small></button>`)}</div>${button(t('Reset'), () => app.configure({ map: {} }))}`;
     return {
       title, isPlace: true, body: html`${blocks(app, found)}${name === 'settings' ? keymap() : nothing}`, primary: main && [main.label, () => app.run(main), main.off],

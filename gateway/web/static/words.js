@@ -1,7 +1,6 @@
 /** English, as the code says it, and 中文; what the lane says comes from the gateway. */
 const TABLE = `
 Toll lane|收费车道
-kg|千克
 OK|确定
 Back|返回
 Connecting…|正在连接网关…
@@ -56,8 +55,7 @@ Means|收费方式
 Sure?|确定吗？
 Requests|授权请求
 Keys|按键
-Choose, then press a key|点一个功能，再按要设置的键
-Press the key for {action}|请按“{action}”的键（Esc 放弃）
+Choose, then press a key|点一个功能，再按要设置的键（Esc 放弃）
 Reset|恢复默认
 Province code; / row and column|省份编号；/ 后两位是字母的行列
 primary|确认

@@ -41,7 +41,8 @@ class Screen:
         """A new vehicle in this state, drawn: no draft of another one is left."""
         await self.page.wait_for_selector(".shell .work")
         if not await self.page.locator(".with-steps").count():
-            await self.open()
+            if not await self.page.evaluate(BACK):
+                await self.open()
             await self.page.wait_for_selector(".with-steps .work")
         await self.script.show(name, is_new=True, **changes)
         rev = self.script.snapshot["rev"]
@@ -123,6 +124,11 @@ async def look(
     assert violations == []
 
 
+BACK = """async () => {
+  const { app } = await import('/app.js');
+  if (app.view === 'place' && app.s) app.show('lane');
+  return app.view === 'lane';
+}"""
 SETTLED = """async () => {
   const { app } = await import('/app.js');
   return performance.now() - Math.max(app.shownAt, window.__drawnAt) > 400;

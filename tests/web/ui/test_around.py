@@ -129,7 +129,7 @@ async def test_an_idle_screen_locks_itself_a_busy_one_does_not(booth: Screen) ->
 async def test_a_learned_key_does_what_it_was_taught(booth: Screen) -> None:
     await around.go(booth, "settings")
     await booth.page.get_by_role("button", name="读卡").click()
-    await booth.page.wait_for_selector(".hint:has-text('请按')")
+    await booth.page.wait_for_selector("[aria-pressed=true]")
     await booth.settle()
     await booth.page.keyboard.press("KeyQ")
     await booth.show("idle")
