@@ -219,8 +219,9 @@ class SpoolSection(Section):
     folder: Folder | None = None
     """Another partition; `data/spool` becomes a link to it. None: inside `data`."""
     block_bytes: Annotated[
-        Literal[512, 4096], Field(description="写一次最少的字节数，512 或 4096（整数）")
-    ] = 512
+        Literal[512, 4096] | None, Field(description="写一次最少的字节数，512 或 4096（整数）")
+    ] = None
+    """None: as much as the disk writes at once. Less, and a cut may spoil rows written before."""
 
 
 class EvidenceSection(Section):

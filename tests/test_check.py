@@ -24,7 +24,16 @@ from argon2 import PasswordHasher
 from gateway import access, check, config, tls
 from gateway.check import box, devices, disk, outside
 from gateway.check.finding import Finding, Level, in_thread
-from gateway.config import Absent, OpencvCamera, PcscChip, SerialScale, Settings, Simulated
+from gateway.config import (
+    Absent,
+    OpencvCamera,
+    PcscChip,
+    SerialScale,
+    Settings,
+    Simulated,
+    SpoolSection,
+)
+from gateway.disk import place
 from gateway.params import Operator, Operators
 from gateway.store import Store
 from gateway.units import Quality, SystemClock
@@ -44,7 +53,9 @@ def settings(tmp_path: Path) -> Settings:
         (tmp_path / "tables" / file.name).write_bytes(file.read_bytes())
     text = DEMO.replace("demo-data", "data").replace("parameters/demo", "tables")
     (tmp_path / "gateway.toml").write_text(text, "utf-8")
-    return config.load(tmp_path / "gateway.toml", {}).model_copy(update={"lan": None})
+    return config.load(tmp_path / "gateway.toml", {}).model_copy(
+        update={"lan": None, "spool": SpoolSection()}
+    )
 
 
 def with_lan(settings: Settings) -> Settings:
@@ -469,13 +480,18 @@ async def test_a_scale_is_weighed_through_its_line_and_a_silent_one_is_a_warning
 async def test_the_logs_place_is_told_with_the_disks_own_block(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "physical_block", lambda _: 4096)
-    found = only(await disk.place(settings))
-    assert (found.level, "block_bytes = 4096" in found.text) == (Level.PASS, True)
-    monkeypatch.setattr(disk, "physical_block", lambda _: 512)
-    assert "不会伤到" in only(await disk.place(settings)).text
-    monkeypatch.setattr(disk, "physical_block", lambda _: None)
-    assert "没有说" in only(await disk.place(settings)).text
+    careless = settings.model_copy(update={"spool": SpoolSection(block_bytes=512)})
+    for size, given, level, told in (
+        (4096, settings, Level.PASS, "一次写 4096 字节"),
+        (4096, careless, Level.WARN, "可能伤到"),
+        (512, careless, Level.PASS, "不会伤到"),
+        (512, settings, Level.PASS, "一次写 512 字节"),
+        (None, settings, Level.PASS, "没有说"),
+    ):
+        for module in (disk, place):
+            monkeypatch.setattr(module, "physical_block", lambda _, size=size: size)
+        found = only(await disk.place(given))
+        assert (found.level, told in found.text) == (level, True), found
 
 
 def test_the_kernel_knows_the_block_of_a_real_disk() -> None:
@@ -500,6 +516,7 @@ async def test_a_log_that_is_elsewhere_or_not_mounted_is_a_failure(
 async def test_a_reserve_that_is_not_whole_is_a_warning(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = settings.model_copy(update={"spool": SpoolSection(block_bytes=512)})
     assert "首次启动" in only(await disk.reserves(settings)).text
     await make_store(settings)
     assert only(await disk.reserves(settings)).level is Level.WARN  # the tables' is not there

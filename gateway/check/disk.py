@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gateway.check.finding import Finding, fail, in_thread, ok, warn
 from gateway.config import Settings
+from gateway.disk.place import block_of, physical_block
 from gateway.spool import log, reserve, segment
 from gateway.spool.repair import QUARANTINE
 from gateway.store import SPOOL
@@ -43,7 +44,7 @@ def _folder(settings: Settings) -> Path:
 
 
 def _place(settings: Settings) -> Finding:
-    name, folder, block = "流水日志", _folder(settings), settings.spool.block_bytes
+    name, folder, block = "流水日志", _folder(settings), _block(settings)
     standing, wanted = settings.data / SPOOL, settings.spool.folder
     if standing.is_symlink() and not standing.exists():
         return fail(name, f"{standing} 指向的文件夹不在", "请先挂上它所在的分区，不要删除文件")
@@ -53,30 +54,18 @@ def _place(settings: Settings) -> Finding:
     here, there = _existing(settings.data), _existing(folder)
     is_own = here.stat().st_dev != there.stat().st_dev
     where = "单独的分区" if is_own else "和账本、照片同一个分区"
-    told = f"{where}；一次写 {block} 字节，{_sectors(there, block)}"
-    return ok(name, told)
-
-
-def _sectors(folder: Path, block: int) -> str:
-    physical = physical_block(folder)
+    told = f"{where}；一次写 {block} 字节"
+    physical = physical_block(there)
     if physical is None:
-        return "磁盘没有说它的扇区大小"
-    if block >= physical:
-        return f"磁盘扇区 {physical} 字节，断电不会伤到前面的流水"
-    return (
-        f"磁盘扇区 {physical} 字节：断电可能伤到同一扇区里前面几条，会被校验发现并用账本修好；"
-        f"磁盘没有掉电保护时可设 block_bytes = {physical}，每笔约多写 37 KB"
-    )
+        return ok(name, f"{told}，磁盘没有说它的扇区大小")
+    if block < physical:
+        told += f"，磁盘扇区 {physical} 字节：断电可能伤到同一扇区里前面几条流水"
+        return warn(name, told, "请去掉 [spool] block_bytes，或确认磁盘有掉电保护")
+    return ok(name, f"{told}，磁盘扇区 {physical} 字节，断电不会伤到前面的流水")
 
 
-def physical_block(folder: Path) -> int | None:
-    """Bytes that the disk writes at least, as the kernel knows it; None if it does not."""
-    device = folder.stat().st_dev
-    node = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve()
-    for place_ in (node, node.parent):  # a partition's is its disk's
-        with suppress(OSError, ValueError):
-            return int((place_ / "queue" / "physical_block_size").read_text())
-    return None
+def _block(settings: Settings) -> int:
+    return block_of(_existing(_folder(settings)), settings.spool.block_bytes)
 
 
 def _reserves(settings: Settings) -> Finding:
@@ -87,7 +76,7 @@ def _reserves(settings: Settings) -> Finding:
     with suppress(OSError):
         held = (settings.data / reserve.RESERVE).stat().st_size
     told = f"流水日志 {spare / MB:.0f} MB，账本 {held / MB:.0f} MB"
-    wanted_bytes = log.reserve_bytes(settings.spool.block_bytes)
+    wanted_bytes = log.reserve_bytes(_block(settings))
     if spare < wanted_bytes or held < reserve.SIZE:
         wanted = f"{wanted_bytes / MB:.0f} + {reserve.SIZE / MB:.0f} MB"
         return warn(name, f"{told}，不完整（应为 {wanted}）", "请清理磁盘；有空间后自动补齐")
@@ -123,7 +112,7 @@ def _speed(settings: Settings) -> Finding:
     if not folder.exists():
         return ok(name, "首次启动后再测")
     try:
-        is_direct, took_ms = measure(folder, settings.spool.block_bytes)
+        is_direct, took_ms = measure(folder, _block(settings))
     except OSError as no:
         return fail(name, f"{folder} 不能写：{no.strerror}", "请检查磁盘和文件夹的权限")
     median_ms, worst_ms = statistics.median(took_ms), max(took_ms)

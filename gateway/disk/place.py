@@ -1,5 +1,7 @@
 """Where the log of money lies: beside the tables, or on a partition of its own ([spool] folder)."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.errors import ConfigInvalid
@@ -40,3 +42,20 @@ def _check(link: Path, folder: Path) -> None:
             f"流水日志已经在 {link.resolve()}，和 [spool] folder = {folder} 不一致",
             f"请停机后把整个文件夹移过去，再删掉 {link} 后启动；不要直接改配置",
         )
+
+
+def block_of(folder: Path, wanted: int | None) -> int:
+    """How much one write of the log takes at least, in bytes: 512 or 4096. `folder` exists."""
+    if wanted is not None:
+        return wanted
+    return 512 if (physical_block(folder) or 512) <= 512 else 4096
+
+
+def physical_block(folder: Path) -> int | None:
+    """Bytes that the disk writes at least, as the kernel knows it; None if it does not."""
+    device = folder.stat().st_dev
+    node = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve()
+    for place_ in (node, node.parent):  # a partition's is its disk's
+        with suppress(OSError, ValueError):
+            return int((place_ / "queue" / "physical_block_size").read_text())
+    return None

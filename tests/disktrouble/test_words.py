@@ -9,7 +9,7 @@ import pytest
 
 from gateway.disk import place, shed
 from gateway.disk.shed import ORDER, Shed, level_of
-from gateway.disk.states import LAST, RULES, Facts, State, Volume, judge
+from gateway.disk.states import LAST, RULES, Facts, State, Volume, judge, log_passage_bytes
 from gateway.errors import ConfigInvalid, StoreUnavailable
 from gateway.evidence import Evidence
 from gateway.spool.reserve import Reserve
@@ -36,7 +36,7 @@ WELL = Facts(WIDE, WIDE, True, 512, 20 * MB)
         (State.BEHIND, {"tables_errno": errno.EIO}),
         (State.FULL, {"data": TIGHT}),
         (State.FULL, {"log": TIGHT}),
-        (State.SPENT, {"log": TIGHT, "spare_bytes": LAST * 8_192 - 1}),
+        (State.SPENT, {"log": TIGHT, "spare_bytes": LAST * log_passage_bytes(512) - 1}),
         (State.SPENT, {"log_errno": errno.ENOSPC}),
         (State.READ_ONLY, {"log_errno": errno.EROFS}),
         (State.READ_ONLY, {"log": Volume(GB, 2 * GB, is_read_only=True)}),
@@ -72,10 +72,11 @@ def test_while_the_reserve_is_made_after_a_start_nothing_is_told() -> None:
 
 def test_what_is_left_is_told_in_vehicles() -> None:
     full = WELL._replace(data=TIGHT, log=TIGHT, spare_bytes=8 * MB)
-    assert judge(full).left == 1_024 - LAST
+    small = 8 * MB // log_passage_bytes(512) - LAST
+    assert judge(full).left == small
     assert judge(full._replace(block=4096)).left == 8 * MB // (12 * 4096) - LAST
     roomy = WELL._replace(data=Volume(464 * MB, 250 * GB), spare_bytes=8 * MB)
-    assert judge(roomy).left == 1_024 - LAST + 400 * MB // 400_000
+    assert judge(roomy).left == small + 400 * MB // 400_000
 
 
 # ---- what is given up ----
