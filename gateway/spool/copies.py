@@ -300,6 +300,9 @@ class Copies:
             self._take(db)
             if self._is_suspect or self._path.stat().st_size <= CHECKED_AT_START:
                 return trouble(db) or self._unseal(db)
+        except ValueError as garbled:  # text that is none, not even good enough to be told of
+            self.abandon()
+            return f"文件里的文字读不出：{garbled}"
         except sqlite3.Error as broken:
             self.abandon()
             is_ours = is_our_sql(broken) or is_marked_read_only(broken, self._path)
