@@ -104,6 +104,8 @@ async def drive_to_agreed(at: Booth, weight_source: str = "scale") -> None:
     plate = {"plate": "甘A12345", "colour": 0, "no_photo_reason": "没有相机"}
     await at.do("submit_plate", **plate)
     await at.do("classify", vehicle_type=TRUCK, vehicle_class=0)
+    if weight_source == "scale":
+        await at.until_stable()
     weighed = {"axle_count": 2, "weight_kg": WEIGHT_KG, "source": weight_source}
     await at.do("weigh", **weighed, reason="" if weight_source == "scale" else "没有地磅")
     await at.do("quote")

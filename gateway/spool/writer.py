@@ -97,7 +97,7 @@ class Writer:
             fault = StoreUnavailable(f"数据库打不开：{broken}")
             self._loop.call_soon_threadsafe(_fail, self._opened, fault)
             return
-        except BaseException as fault:  # a bug too: whoever waits must hear of it
+        except BaseException as fault:  # noqa: BLE001 - a bug too: whoever waits must hear of it
             self._loop.call_soon_threadsafe(_fail, self._opened, fault)
             return
         self._loop.call_soon_threadsafe(_finish, self._opened, None)

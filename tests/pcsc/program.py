@@ -267,6 +267,13 @@ class Booth:
             assert time.monotonic() < deadline, f"{device} is {seen}, not {state}"
             await asyncio.sleep(0.1)
 
+    async def until_stable(self, within_s: float = 15.0) -> None:
+        """Until the scale's reading stands still: a collector waits for that, too."""
+        deadline = time.monotonic() + within_s
+        while not (await self.look())["devices"]["scale"]["is_stable"]:
+            assert time.monotonic() < deadline, "the scale never stands still"
+            await asyncio.sleep(0.1)
+
     def live(self) -> Any:
         return self._http.ws_connect("/api/live")
 

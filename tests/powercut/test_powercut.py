@@ -20,11 +20,11 @@ from tests.powercut.tally import Tally
 from tests.powercut.world import World
 
 SEED = "power"
-STATES, SECONDS = 10_000, 140.0
+STATES, SECONDS = 10_000, 100.0
 """As many as fit; a state takes some 10 ms of a processor that nobody else wants."""
 STATES_MIN = 300
 """On cores that many share; below that the run says nothing."""
-LESS_S, LESS_MIN, LARGE_MIN = 40.0, 40, 5
+LESS_S, LESS_MIN, LARGE_MIN = 30.0, 25, 5
 """For what is tried besides; with large files a state takes a fifth of a second."""
 PROGRAMS = 200
 
