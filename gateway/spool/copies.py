@@ -263,6 +263,7 @@ class Copies:
     def open(self) -> None:
         """Make log and tables agree. Raises: sqlite3.Error, OSError, StoreUnavailable."""
         begun = time.monotonic()
+        self._finish_rebuilding()
         is_there = self._path.exists()
         said = self._look_at_tables() if is_there else ""
         known = tables.head(self._db)[0] if self._db and not said else 0
@@ -379,14 +380,35 @@ class Copies:
             self.abandon()
             raise StoreUnavailable(f"数据库坏了，重建不成：{broken}") from broken
 
+    def _finish_rebuilding(self) -> None:
+        """A power cut between setting the old database aside and putting the new one in its place;
+        or somebody took the database away.
+
+        A log of SQLite's own that is left behind belongs to a file that is gone. SQLite would read
+        it into whatever gets that name next, so it never may be there then.
+        """
+        path, half = self._path, self._half
+        if path.exists():
+            return
+        if left := [log_ for log_ in _own_logs(path) if log_.exists()]:
+            repair.set_aside(path.parent, *left)
+        if half.exists() and not any(log_.exists() for log_ in _own_logs(half)):
+            half.rename(path)  # whole: it was closed before the old one was moved
+            sync_folder(path.parent)
+
+    @property
+    def _half(self) -> Path:
+        """Where a new database is made."""
+        return self._path.with_name(f"{self._path.name}.rebuilding")
+
     def _rebuild(self, why: str) -> None:
         """A new database from the log; the old one is set aside, its other tables salvaged."""
         log.error("the database is rebuilt", extra={"reason": why, "rows": self.spool.seq})
         self._rebuilt_at = self.followed
         self.abandon()
         data, path = self._path.parent, self._path
-        half = path.with_name(f"{path.name}.rebuilding")
-        for left in (half, Path(f"{half}-wal"), Path(f"{half}-shm")):
+        half = self._half
+        for left in (half, *_own_logs(half)):
             left.unlink(missing_ok=True)
         earlier = repair.newest_aside(data, path.name)
         source = path if path.exists() else data / earlier if earlier else None
@@ -399,7 +421,7 @@ class Copies:
             db.close()
         aside = earlier
         if path.exists():
-            aside = repair.set_aside(data, path, *(Path(f"{path}-{s}") for s in ("wal", "shm")))
+            aside = repair.set_aside(data, path, *_own_logs(path))
         half.rename(path)
         sync_folder(data)
         self.generation += 1
@@ -407,6 +429,11 @@ class Copies:
         self.synced()
         what = f"数据库损坏（{why}），已由流水日志重建 {count} 条，另救回 {salvaged} 行"
         self.repairs.append(Repair(what, aside))
+
+
+def _own_logs(path: Path) -> tuple[Path, Path]:
+    """What SQLite keeps beside a database of that name while it is open."""
+    return Path(f"{path}-wal"), Path(f"{path}-shm")
 
 
 def _fill(db: sqlite3.Connection, rows: Iterable[tuple[Row, bytes]]) -> int:

@@ -6,8 +6,10 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -307,6 +309,71 @@ async def test_mending_that_is_cut_off_is_done_by_the_next_start(data: Path, ori
     segment.path_of(copied / "spool", 2).unlink()
     assert await restarted(copied) == []
     as_it_was(copied, origin)
+
+
+@pytest.mark.parametrize("is_half_there", [True, False], ids=["rebuilt", "not rebuilt"])
+@pytest.mark.parametrize("moved", ["", "-wal", "lane.db", "lane.db -wal", "lane.db -wal -shm"])
+async def test_setting_a_database_aside_may_be_cut_between_its_files(
+    data: Path, origin: Path, moved: str, is_half_there: bool
+) -> None:
+    """Of the moves anything may have arrived. SQLite's log must never meet another database."""
+    before = await _as_a_cut_leaves_it(data)
+    (data / "quarantine").mkdir()
+    if is_half_there:
+        whole = data.with_name("whole")
+        shutil.copytree(data, whole)
+        with closing(sqlite3.connect(whole / "lane.db")) as db:
+            db.execute("UPDATE passage SET plate = 'x'")
+            db.commit()
+        await (await Store.open(whole / "lane.db", StillClock())).close()
+        (whole / "lane.db").replace(data / "lane.db.rebuilding")
+    for name in moved.split():
+        file = data / (name if name == "lane.db" else f"lane.db{name}")
+        file.replace(data / "quarantine" / f"0001-{file.name}")
+    await restarted(data)
+    as_it_was(data, origin)
+    with closing(sqlite3.connect(data / "lane.db")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    marks = _marks(data)
+    assert marks <= before
+    if is_half_there and "lane.db" in moved.split():
+        assert marks == before
+
+
+async def test_a_database_taken_away_leaves_no_log_for_the_next_one(
+    data: Path, origin: Path
+) -> None:
+    await _as_a_cut_leaves_it(data)
+    (data / "lane.db").unlink()
+    (data / "lane.db-shm").unlink()
+    said = await restarted(data)
+    assert any("不见了" in what for what in said)
+    as_it_was(data, origin)
+    with closing(sqlite3.connect(data / "lane.db")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert [file.name for file in (data / "quarantine").iterdir()] == ["0001-lane.db-wal"]
+
+
+async def _as_a_cut_leaves_it(data: Path) -> set[Any]:
+    """SQLite's own log is long and full of the other tables' rows; all marks there are."""
+    store, running = await Store.open(data / "lane.db", StillClock()), data.with_name("running")
+    for number in range(30):
+        await store.write(partial(_mark, number))
+    shutil.copytree(data, running)
+    await store.close()  # brings the log into the file and takes it away
+    marks = _marks(data)
+    shutil.rmtree(data)
+    running.rename(data)
+    assert (data / "lane.db-wal").stat().st_size > 100_000
+    return marks
+
+
+def _marks(data: Path) -> set[Any]:
+    return set(content(data, ("sync_mark",))["sync_mark"])
+
+
+def _mark(number: int, db: sqlite3.Connection) -> None:
+    db.execute("INSERT INTO sync_mark VALUES (?, ?, 7)", (f"long {number}", "v" * 3000))
 
 
 async def test_a_row_that_both_have_lost_is_told_once_and_not_every_time(data: Path) -> None:
