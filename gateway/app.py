@@ -379,8 +379,7 @@ async def gateway(
         box.public_hex = _key_of(settings.data)
         stack.push_async_callback(box.close)
         await _load_tables(box)
-        if store.repairs:
-            await box.evidence.restore()
+        await (box.evidence.restore() if store.repairs else box.evidence.recover())
         for lane in box.lanes.values():
             await lane.recover()
         await box.outbox.refresh()

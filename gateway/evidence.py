@@ -10,7 +10,9 @@ import hashlib
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,6 +26,13 @@ SIZE_MAX = 2 * 1024 * 1024  # bytes
 SIDE_MAX = 4096  # pixels
 
 DROPPED_AT_ONCE = 200  # photos
+JOURNAL_ROWS = 4_000  # so far back a start looks; SQLite keeps less than that in its own log
+NEWEST_PHOTOS = """
+    SELECT DISTINCT name AS sha256 FROM (
+        SELECT json_extract(body, iif(event = 'PhotoBound', '$.sha256', '$.photo')) AS name
+        FROM journal
+        WHERE seq > (SELECT max(seq) FROM journal) - ? AND event IN ('PhotoBound', 'PlateSubmitted')
+    ) WHERE name IS NOT NULL AND name NOT IN (SELECT sha256 FROM evidence)"""
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 INCOMING = "incoming"  # folder of half-written files; emptied at the first photo after a start
@@ -81,14 +90,24 @@ class Evidence:
         """Whether that photo was kept."""
         return bool(await self._store.rows("SELECT 1 FROM evidence WHERE sha256 = ?", sha256))
 
-    async def restore(self) -> int:
-        """After a damage: rows for photos that are there, whole, and have none; how many.
+    async def recover(self) -> int:
+        """At a start: rows for photos of the newest passages that lack one; how many.
 
+        A disk may lose the end of what SQLite synced and nothing of what the log did.
         Raises: StoreUnavailable.
         """
+        rows = await self._store.rows(NEWEST_PHOTOS, JOURNAL_ROWS)
+        return await self._list(self.path(row["sha256"]) for row in rows)
+
+    async def restore(self) -> int:
+        """After a damage: the same for all photos in the folder. Raises: StoreUnavailable."""
         kept = {row["sha256"] for row in await self._store.rows("SELECT sha256 FROM evidence")}
+        paths = self._folder.glob("[0-9a-f][0-9a-f]/*.jpg")
+        return await self._list(path for path in paths if _name_of(path) not in kept)
+
+    async def _list(self, paths: Iterable[Path]) -> int:
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, self._unlisted, kept)
+        found = await loop.run_in_executor(self._thread, _rows_of, paths)
         for row in found:
             await self._store.write(partial(_insert, row))
         return len(found)
@@ -129,18 +148,6 @@ class Evidence:
 
     # ---- in the thread ----
 
-    def _unlisted(self, kept: set[str]) -> list[tuple[str, int, int, str]]:
-        rows = []
-        for path in self._folder.glob("[0-9a-f][0-9a-f]/*.jpg"):
-            sha256 = f"{path.parent.name}{path.stem}"
-            with suppress(OSError):
-                if (
-                    sha256 not in kept
-                    and hashlib.sha256(body := path.read_bytes()).hexdigest() == sha256
-                ):
-                    rows.append((sha256, len(body), int(path.stat().st_mtime * 1000), "camera"))
-        return rows
-
     def _put(self, sha256: str, jpeg: bytes) -> None:
         path, incoming = self.path(sha256), self._folder / INCOMING / sha256
         try:
@@ -171,7 +178,8 @@ class Evidence:
         freed = 0
         with suppress(OSError):
             halves = (self._folder / INCOMING).glob("*")
-            for left in [*halves, *self._folder.parent.glob("*.tar.gz")]:
+            bundles = filter(_is_bundle, self._folder.parent.glob("*.tar.gz"))
+            for left in [*halves, *bundles]:
                 size = left.stat().st_size
                 left.unlink()
                 freed += size
@@ -186,6 +194,31 @@ class Evidence:
             for left in incoming.iterdir():
                 left.unlink()
             self._is_swept = True
+
+
+def _name_of(path: Path) -> str:
+    return f"{path.parent.name}{path.stem}"
+
+
+def _rows_of(paths: Iterable[Path]) -> list[tuple[str, int, int, str]]:
+    """Of those that are there and whole."""
+    rows = []
+    for path in paths:
+        with suppress(OSError):
+            body = path.read_bytes()
+            if hashlib.sha256(body).hexdigest() == _name_of(path):
+                rows.append((_name_of(path), len(body), int(path.stat().st_mtime * 1000), "camera"))
+    return rows
+
+
+def _is_bundle(path: Path) -> bool:
+    """Packed by `support`; an archive that somebody else put there is not ours to delete."""
+    try:
+        with tarfile.open(path) as tar:
+            first = tar.next()
+    except (tarfile.TarError, OSError, EOFError, zlib.error):
+        return False
+    return first is not None and first.name.startswith("lane-gateway/")
 
 
 def _forget(names: Sequence[str], db: sqlite3.Connection) -> None:

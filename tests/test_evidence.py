@@ -3,11 +3,13 @@
 import asyncio
 import errno
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 from gateway import evidence as module
 from gateway.errors import NotFound, PhotoInvalid, StoreUnavailable
 from gateway.evidence import SIZE_MAX, Evidence, check_jpeg
-from gateway.store import Store
+from gateway.store import Draft, Store
 from gateway.units import SystemClock
 
 
@@ -193,6 +195,30 @@ async def test_crash_between_file_and_row_leaves_a_harmless_orphan(tmp_path: Pat
     assert len(files(tmp_path)) == 1
     await evidence.close()
     await store.close()
+
+
+async def test_photos_of_the_newest_passages_get_their_rows_back(
+    store: Store, evidence: Evidence
+) -> None:
+    """The log kept the step, the disk lost the end of what SQLite had synced."""
+    kept = [await evidence.keep(picture(seed=seed), "camera") for seed in range(4)]
+    bound = [("PhotoBound", "sha256"), ("PlateSubmitted", "photo")]
+    for name, (event, key) in zip(kept[:2], bound, strict=True):
+        await store.log(partial(_step, event, json.dumps({key: name, "no_photo_reason": ""})))
+    await store.log(partial(_step, "PhotoBound", json.dumps({"sha256": "0" * 64})))  # deleted since
+    await store.log(partial(_step, "PlateSubmitted", json.dumps({"photo": None})))
+    rotten = evidence.path(kept[2])
+    await store.log(partial(_step, "PhotoBound", json.dumps({"sha256": kept[2]})))
+    before = await rows(store)
+    await store.write(lambda db: db.execute("DELETE FROM evidence"))
+    rotten.write_bytes(rotten.read_bytes()[:-9] + bytes(9))
+    assert await evidence.recover() == 2
+    assert await rows(store) == [row for row in before if row[0] in kept[:2]]
+    assert await evidence.recover() == 0
+
+
+def _step(event: str, body: str, draft: Draft) -> int:
+    return draft.add("X03", "p", (1, 1, "b", "o"), event, "evidenced", body)
 
 
 async def test_half_written_file_of_a_crash_is_swept(evidence: Evidence, tmp_path: Path) -> None:

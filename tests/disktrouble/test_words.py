@@ -2,11 +2,13 @@
 
 import errno
 import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway import support
 from gateway.disk import place, shed
 from gateway.disk.shed import ORDER, Shed, level_of
 from gateway.disk.states import LAST, RULES, Facts, State, Volume, judge, log_passage_bytes
@@ -167,9 +169,16 @@ async def test_packed_bundles_and_half_written_photos_go_and_nothing_else(tmp_pa
     store = await Store.open(tmp_path / "lane.db")
     evidence = Evidence(store, tmp_path / "evidence", StillClock())
     name = await evidence.keep(JPEG, "camera")
-    (tmp_path / "bundle.tar.gz").write_bytes(bytes(500))
+    support.bundle(tmp_path, tmp_path / "bundle.tar.gz", None, StillClock())
+    packed = (tmp_path / "bundle.tar.gz").stat().st_size
+    theirs = [tmp_path / "backup.tar.gz", tmp_path / "photos.tar.gz"]
+    theirs[0].write_bytes(bytes(500))
+    with tarfile.open(theirs[1], "w:gz") as tar:
+        tar.add(evidence.path(name), "photo.jpg")
     (tmp_path / "evidence" / "incoming" / "half").write_bytes(bytes(70))
-    assert await evidence.drop_leftovers() == 570
+    assert await evidence.drop_leftovers() == packed + 70
+    assert not (tmp_path / "bundle.tar.gz").exists()
+    assert all(path.exists() for path in theirs)
     assert evidence.path(name).exists()
     assert (tmp_path / "lane.db").exists()
     await evidence.close()

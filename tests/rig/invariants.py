@@ -62,10 +62,10 @@ Check = Callable[[Scene], Iterator[str]]
 
 
 def on_opening(scene: Scene, *, was_damaged: bool = False) -> list[str]:
-    """`was_damaged`: not by a cut; the rows of other tables than money's may be gone."""
-    checks: tuple[Check, ...] = (history, saved, keys, delivered, shifts)
-    if not was_damaged:
-        checks = (*checks, photos)
+    """`was_damaged`: not by a cut; the rows of other tables than money's may be gone, and those of
+    photos are written by the start that follows."""
+    proof = photos_kept if was_damaged else photos
+    checks: tuple[Check, ...] = (history, saved, keys, delivered, shifts, proof)
     return [said for check in checks for said in check(scene)]
 
 
@@ -147,9 +147,19 @@ def photos(scene: Scene) -> Iterator[str]:
         there_size, there_sha256 = (scene.photo or _photo_in(scene.folder))(sha256)
         if (there_size, there_sha256) != (size, sha256):
             yield f"a photo of {size} bytes is promised, {there_size} bytes are there, or others"
-    shown = {answer["photo"] for answer in scene.world.answers if answer.get("photo")}
-    if missing := shown - there:
+    if missing := _shown(scene) - there:
         yield f"{len(missing)} photos were shown and have no row"
+
+
+def photos_kept(scene: Scene) -> Iterator[str]:
+    """Each photo that was shown is there, whole."""
+    for sha256 in _shown(scene):
+        if (scene.photo or _photo_in(scene.folder))(sha256)[1] != sha256:
+            yield "a photo was shown and is not there, or another"
+
+
+def _shown(scene: Scene) -> set[str]:
+    return {answer["photo"] for answer in scene.world.answers if answer.get("photo")}
 
 
 def photo_path(sha256: str) -> str:
