@@ -162,7 +162,7 @@ class Opening:
         db, spool = copies.handle(), copies.spool
         db.row_factory = sqlite3.Row
         scene = Scene(db, self.folder, world, hashes, lambda sha256: self._photo(image, sha256))
-        violations = invariants.on_opening(scene, was_damaged=loss == SPOILT)
+        violations = invariants.on_opening(scene, was_damaged=loss != CUT)
         if loss == CUT:
             violations += invariants.quiet(scene)
         db.row_factory = None
