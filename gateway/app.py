@@ -148,7 +148,7 @@ class Gateway:
         working = [s for s in self.stations.values() if s.lane.is_enabled]
         services: list[Service] = [s.lane for s in working]
         services += [s.watch for s in working]
-        services += [self.disk, self.patrol, self.clock]
+        services += [self.store, self.disk, self.patrol, self.clock]
         for station in working:
             if station.devices.scale is not None:
                 services.append(_Named(f"scale {station.lane.lane}", station.devices.scale.run))

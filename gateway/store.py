@@ -32,6 +32,8 @@ T = TypeVar("T")
 class Store:
     """The box's money and its database. What `log` and `write` return from survives a cut."""
 
+    name = "store"
+
     def __init__(self, path: Path, writer: Writer, reader: aiosqlite.Connection) -> None:
         self.path = path
         self._writer, self._reader = writer, reader
@@ -53,6 +55,10 @@ class Store:
         except sqlite3.Error as broken:
             await writer.stop()
             raise StoreUnavailable(f"数据库打不开：{broken}") from broken
+
+    async def run(self) -> None:
+        """As long as anything can be written: ends only with the bug that stopped the writer."""
+        await self._writer.run()
 
     async def log(self, entry: Entry[T], *, looks: bool = False) -> T:
         """Add the rows that `entry` drafts, all or none; its result once they are on disk.

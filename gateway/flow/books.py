@@ -12,11 +12,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gateway.errors import KeyReused, fault_of
-from gateway.flow import journal
+from gateway.flow import journal, standing
+from gateway.flow.commands import CloseLane, OpenLane, PauseLane
 from gateway.flow.journal import Moment
 from gateway.flow.messages import Cancelled, Event, MediaUnreadable
 from gateway.flow.passage import Owed, Passage, Step
 from gateway.flow.recording import Place, exit_record, next_record_id
+from gateway.flow.standing import Standing
 from gateway.params import Operators
 from gateway.records import ClockReading
 from gateway.spool.tables import LaneHead, packed, record_chain
@@ -104,16 +106,28 @@ class Books:
             lambda draft: journal.note(draft, self._lane, passage_id, name, body, moment, extra)
         )
 
+    async def stand(
+        self, said: PauseLane | CloseLane | OpenLane, moment: Moment, key: Key
+    ) -> Standing:
+        """Whether this lane takes vehicles from now on. Raises: StoreUnavailable."""
+        event, reason = standing.EVENTS[said.command], said.reason.strip()
+        extra = {"key": [key.key, key.fingerprint]}
+        self._learn(key)
+        await self._store.log(
+            lambda draft: journal.note(
+                draft, self._lane, "", event, {"reason": reason}, moment, extra
+            )
+        )
+        return await self.standing()
+
     def keep_answer(self, key: Key, answer: dict[str, Any]) -> None:
         """It is written when the tables follow: a sync of its own is more than it is worth.
 
         Lost before that, a repeat gets the newest snapshot instead.
         """
-        told = (packed(answer), self._lane, key.key)
-        self._store.later(
-            lambda db: _execute(
-                db, "UPDATE command SET status = 200, answer = ? WHERE lane = ? AND key = ?", told
-            )
+        update = "UPDATE command SET status = 200, answer = ? WHERE lane = ? AND key = ?"
+        self._store.later(  # packed in the store's thread, behind the answer that is on its way
+            lambda db: _execute(db, update, (packed(answer), self._lane, key.key))
         )
 
     async def answer_of(self, key: Key) -> tuple[bool, dict[str, Any] | None]:
@@ -162,6 +176,11 @@ class Books:
             self._lane,
         )
         return tuple(rows[0]) if rows else (0, "", "idle")
+
+    async def standing(self) -> Standing:
+        """As somebody last said it."""
+        rows = await self._store.rows(standing.NEWEST, self._lane)
+        return standing.told(*rows[0]) if rows else Standing()
 
     async def replay(self, passage_id: str) -> Step:
         """Raises: JournalMismatch."""

@@ -54,6 +54,9 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._opened: asyncio.Future[None]
         self._stopped: asyncio.Future[None]
+        self._died: asyncio.Future[None]
+        self._is_dead = False
+        self._serving: list[Job] = []
         self._loop: asyncio.AbstractEventLoop
         self._posted = 0
         """Works put off."""
@@ -64,6 +67,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.create_future()
         self._stopped = self._loop.create_future()
+        self._died = self._loop.create_future()
         self._thread.start()
         await self._opened
 
@@ -71,6 +75,8 @@ class Writer:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
         self._jobs.put(Job(work, kind, done, loop))
+        if self._is_dead:
+            raise _gone()
         return await done  # a caller that is cancelled cancels this future, never the work
 
     def put_off(self, work: Work[None]) -> None:
@@ -84,6 +90,10 @@ class Writer:
         copies = self.copies
         return copies.is_behind or copies.spool.is_stale or self._posted != copies.later_done
 
+    async def run(self) -> None:
+        """As long as the thread lives. Raises: the bug that it died of."""
+        await asyncio.shield(self._died)
+
     async def stop(self) -> None:
         self._jobs.put(None)
         await self._stopped
@@ -91,23 +101,38 @@ class Writer:
     # ---- in the thread ----
 
     def _run(self) -> None:
+        call = self._loop.call_soon_threadsafe
         try:
             self._open()
-        except (sqlite3.Error, OSError) as broken:
-            fault = StoreUnavailable(f"数据库打不开：{broken}")
-            self._loop.call_soon_threadsafe(_fail, self._opened, fault)
+        except BaseException as broken:  # noqa: BLE001 - a bug too: whoever waits must hear of it
+            call(_fail, self._opened, _as_fault(broken))
             return
-        except BaseException as fault:  # noqa: BLE001 - a bug too: whoever waits must hear of it
-            self._loop.call_soon_threadsafe(_fail, self._opened, fault)
-            return
-        self._loop.call_soon_threadsafe(_finish, self._opened, None)
+        call(_finish, self._opened, None)
+        try:
+            self._serve_all()
+            self.copies.close()
+        except BaseException as bug:  # noqa: BLE001 - nobody else would ever hear of it
+            self._die(bug)
+        call(_finish, self._stopped, None)
+
+    def _serve_all(self) -> None:
         while group := self._next_group():
-            jobs = [job for job in group if job is not None]
-            self.serve(jobs)
-            if len(jobs) < len(group):
-                break
-        self.copies.close()
-        self._loop.call_soon_threadsafe(_finish, self._stopped, None)
+            self._serving = [job for job in group if job is not None]
+            self.serve(self._serving)
+            if len(self._serving) < len(group):
+                return
+
+    def _die(self, bug: BaseException) -> None:
+        """Nobody waits for a thread that is gone: all are told, and `run` ends the program."""
+        log.critical("the store's writer died", exc_info=bug)
+        self._is_dead = True  # before the queue is emptied: see `submit`
+        jobs = list(self._serving)
+        with suppress(queue.Empty):
+            while True:
+                jobs.append(self._jobs.get_nowait())  # type: ignore[arg-type]
+        for job in filter(None, jobs):
+            _tell(job, _fail, _gone())
+        self._loop.call_soon_threadsafe(_fail, self._died, bug)
 
     def _open(self) -> None:
         """On a full disk with what the tables' reserve gives, piece by piece."""
@@ -281,6 +306,19 @@ class Writer:
             return None, fault
         db.execute("RELEASE work")
         return value, None
+
+
+def _as_fault(broken: BaseException) -> BaseException:
+    """Why it does not open: the disk, or a bug, and then as it is."""
+    if isinstance(broken, (sqlite3.Error, OSError)):
+        return StoreUnavailable(f"数据库打不开：{broken}")
+    return broken
+
+
+def _gone() -> StoreUnavailable:
+    return StoreUnavailable(
+        "程序内部出错，数据库停止工作，已存的流水不受影响", "等程序自动重新启动，再看本车"
+    )
 
 
 def _tell_all(group: Sequence[Job], results: Sequence[_Result]) -> None:

@@ -195,3 +195,39 @@ async def test_tables_damaged_under_us_are_made_again_while_the_lane_sells(
     rows = await store.rows("SELECT count(*) AS n FROM passage")
     assert rows[0]["n"] == 6
     assert len(store.repairs) == 1
+
+
+async def test_a_writer_that_dies_of_a_bug_leaves_nobody_waiting(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in work, what waits behind it and what comes later is refused; `run` ends."""
+    go, running = threading.Event(), asyncio.ensure_future(store.run())
+    await store.log(passage(1))
+    monkeypatch.setattr(store._writer.copies, "tell", lambda: 1 / 0)
+    results = asyncio.gather(
+        store.write(lambda _: go.wait(5)),
+        store.log(passage(2)),
+        store.write(lambda _: None),
+        return_exceptions=True,
+    )
+    await asyncio.sleep(0)
+    go.set()
+    async with asyncio.timeout(5):
+        in_work, behind, later = await results
+        assert in_work is True
+        assert isinstance(behind, StoreUnavailable)
+        assert isinstance(later, StoreUnavailable)
+        assert "自动重新启动" in behind.action
+        with pytest.raises(ZeroDivisionError):
+            await running
+        with pytest.raises(StoreUnavailable):
+            await store.log(passage(3))
+
+
+async def test_a_bug_while_opening_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies_module.Copies, "open", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(5):
+            await Store.open(tmp_path / "other.db", StillClock())
