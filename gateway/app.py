@@ -336,7 +336,8 @@ class Gateway:
         }
 
     def _box_of(self, lane: str) -> Box:
-        lamps = {**self.stations[lane].watch.lamps(), **self._box_lamps()}
+        station = self.stations[lane]
+        lamps = {**station.watch.lamps(), **self._box_lamps(), **station.lane.standing.lamps()}
         left = self.certificate and self.certificate.leaf_expires - beijing(self.clock.now_ms())
         return Box(
             versions={"lane_gateway": __version__, **self.shelf.current().versions},

@@ -134,6 +134,27 @@ class Cancel(_Command):
     reason: Reason
 
 
+class PauseLane(_Command):
+    """暂停收费: the vehicle in work is finished, no other is begun."""
+
+    command: Literal["pause_lane"]
+    reason: Reason
+
+
+class CloseLane(_Command):
+    """关闭车道: as 暂停, for longer."""
+
+    command: Literal["close_lane"]
+    reason: Reason
+
+
+class OpenLane(_Command):
+    """恢复收费"""
+
+    command: Literal["open_lane"]
+    reason: str = Field(default="", max_length=REASON_MAX)
+
+
 Command = Annotated[
     Read
     | SubmitPlate
@@ -149,7 +170,10 @@ Command = Annotated[
     | SettleByHand
     | Suspend
     | Resume
-    | Cancel,
+    | Cancel
+    | PauseLane
+    | CloseLane
+    | OpenLane,
     Field(discriminator="command"),
 ]
 COMMAND: TypeAdapter[Command] = TypeAdapter(Command)

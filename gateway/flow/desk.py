@@ -92,6 +92,9 @@ NAMES = {
     "suspend": "挂起",
     "resume": "续办",
     "cancel": "取消本笔",
+    "pause_lane": "暂停收费",
+    "close_lane": "关闭车道",
+    "open_lane": "恢复收费",
 }
 
 
@@ -162,7 +165,10 @@ class Desk:
         | commands.Suspend
         | commands.Resume
         | commands.Cancel
-        | commands.Read,
+        | commands.Read
+        | commands.PauseLane
+        | commands.CloseLane
+        | commands.OpenLane,
         p: Passage,
     ) -> Event:
         match command:
@@ -176,8 +182,14 @@ class Desk:
                 return Suspended()
             case commands.Cancel(reason=reason):
                 return Cancelled(reason, self._clock.now_ms())
-            case commands.Read() | commands.Resume():
-                raise AssertionError("the lane itself begins and resumes")
+            case (
+                commands.Read()
+                | commands.Resume()
+                | commands.PauseLane()
+                | commands.CloseLane()
+                | commands.OpenLane()
+            ):
+                raise AssertionError("the lane itself begins, resumes, pauses and closes")
         assert_never(command)
 
     async def _plate(self, c: commands.SubmitPlate, p: Passage) -> Event:

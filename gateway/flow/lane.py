@@ -28,7 +28,7 @@ from gateway.errors import (
 )
 from gateway.flow.approvals import Approval, Approvals, Sensitive
 from gateway.flow.books import Books, Key, Saved, amount_of, key_of
-from gateway.flow.commands import Command, Resume
+from gateway.flow.commands import CloseLane, Command, OpenLane, PauseLane, Resume
 from gateway.flow.desk import NAMES, Desk, allowed
 from gateway.flow.journal import Moment
 from gateway.flow.messages import (
@@ -47,6 +47,7 @@ from gateway.flow.perform import Hands
 from gateway.flow.recording import Place
 from gateway.flow.rules import advance
 from gateway.flow.shift import COLLECTED, Shifts
+from gateway.flow.standing import Standing
 from gateway.flow.view import E_DISK, E_RESTART, SCREEN_BUSY, STATE_NAMES, aside, problem_view, view
 from gateway.params import Parameters
 from gateway.runtime import Topic
@@ -111,6 +112,8 @@ class Lane:
         self.changes = changes
         self.turns = 0
         """Moves at least once a second while the lane lives; feeds the watchdog."""
+        self.standing = Standing()
+        """Whether it takes vehicles, by whose word."""
         self.is_working = False
         """A command and all that follows from it is under way: a bad moment to be cut off."""
         self._place, self._books, self._hands, self._desk = sign.place, books, hands, desk
@@ -154,6 +157,7 @@ class Lane:
                 picture["record"] = {**self._record._asdict(), "tac": self.passage.tac}
         problem = self._closed or (E_DISK if self._unwritten else self.passage.problem)
         problem = problem or self._no_new()
+        around = self._surroundings()
         return {
             "rev": self.rev,
             "lane": self.lane,
@@ -171,7 +175,9 @@ class Lane:
             "is_training": self._place.is_training,
             "policy": {"hex_from_card": parameters.policy.hex_from_card},
             "problem": problem_view(problem),
-            **self._surroundings(),
+            "standing": {**self.standing._asdict(), "allowed": [*self.standing.allowed]},
+            **around,
+            "devices": {**around.get("devices", {}), **self.standing.lamps()},
         }
 
     def ask_master(self, command: Sensitive, who: Who) -> Approval:
@@ -236,6 +242,7 @@ class Lane:
 
     async def _read_back(self) -> None:
         await self._shifts.load(self.lane)
+        self.standing = await self._books.standing()
         self._last = await self._books.last_saved()
         self.rev, here, state = await self._books.newest_step()
         self.passage, self._record, self.suspended = Passage(), None, {}
@@ -272,6 +279,8 @@ class Lane:
         if was_done:
             return before or self.snapshot()
         self._check(asked)
+        if isinstance(asked.command, PauseLane | CloseLane | OpenLane):
+            return await self._stand(asked, asked.command)
         if isinstance(asked.command, Resume):
             passage = self._find_aside(asked.command)
             event: Event = Resumed(asked.who.owner)
@@ -279,6 +288,19 @@ class Lane:
             event = await self._translate(asked)
             passage = self.passage
         await self._hear(event, advance(passage, event), passage, asked)
+        answer = self.snapshot()
+        self._books.keep_answer(asked.key, answer)
+        return answer
+
+    async def _stand(self, asked: Asked, said: PauseLane | CloseLane | OpenLane) -> dict[str, Any]:
+        """Whatever vehicle is in work stays so."""
+        try:
+            moment = self._moment(asked.who.operator)
+            self.standing = await self._books.stand(said, moment, asked.key)
+        except StoreUnavailable:
+            self._is_adrift = True
+            raise
+        self.changes.publish()
         answer = self.snapshot()
         self._books.keep_answer(asked.key, answer)
         return answer
@@ -292,6 +314,10 @@ class Lane:
         name = asked.command.command
         if name == "read" and (no := self._no_new()):
             raise StoreUnavailable(no.detail, no.action)
+        if name == "read" and (no := self.standing.problem):
+            raise UnexpectedEvent(no.detail, no.action)
+        if name in self.standing.allowed:
+            return
         if name not in self._allowed():
             raise UnexpectedEvent(f"现在不能{NAMES[name]}：{self._why_not(name)}")
         if name == "suspend" and asked.who.owner == BOOTH:
@@ -303,6 +329,8 @@ class Lane:
     def _why_not(self, name: str) -> str:
         if not self.is_enabled:
             return "本车道没有启用"
+        if name.endswith("_lane"):
+            return "车道已经是这样"
         if name == "override":
             return "检查结果里有站长也不能放行的项"
         if name == "quote" and self.passage.state is State.CLASSIFIED:
@@ -345,7 +373,8 @@ class Lane:
         if self._closed or self._unwritten or self._busy or not self.is_enabled:
             return []
         names = allowed(self.passage, self._parameters(), bool(self.suspended))
-        return [name for name in names if name != "read" or not self._no_new()]
+        no_new = self._no_new() or self.standing.problem
+        return [name for name in names if name != "read" or not no_new]
 
     # ---- one event ----
 
@@ -451,6 +480,7 @@ class Lane:
             if (await self._books.newest_step())[0] != self.rev:
                 self._unwritten = None
                 await self._read_back()
+            self.standing = await self._books.standing()
         except StoreUnavailable:
             return
         except JournalMismatch as broken:

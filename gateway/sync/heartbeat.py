@@ -36,7 +36,7 @@ class Box(BaseModel):
     """`lane_gateway`, and each parameter table's version."""
     disk_free_bytes: int | None = None
     devices: Mapping[str, str] = {}
-    """Device → ok, degraded, missing."""
+    """Device → ok, degraded, missing; and `lane` → paused, closed, by somebody's word."""
     certificate_days_left: int | None = None
     lane_key: str = ""
     """Public key of this box's exports, 64 hex digits; empty if it has none."""

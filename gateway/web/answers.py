@@ -137,7 +137,8 @@ class ShiftBrief(Shown):
 
 class DeviceShown(Shown):
     name: str
-    state: Literal["ok", "degraded", "missing", "simulated"]
+    state: Literal["ok", "degraded", "missing", "simulated", "paused", "closed"]
+    """The last two: the lane itself, by somebody's word."""
     text: str
 
 
@@ -162,6 +163,16 @@ class ApprovalBrief(BaseModel):
     expires_at_ms: int
 
 
+class StandingShown(BaseModel):
+    """暂停, 关闭: who said so, and what may be said next."""
+
+    state: Literal["open", "paused", "closed"] = "open"
+    reason: str = ""
+    operator: str = ""
+    at_ms: int | None = None
+    allowed: list[str] = []
+
+
 class Snapshot(Shown):
     """A lane, whole: everything a screen draws."""
 
@@ -183,6 +194,8 @@ class Snapshot(Shown):
     parameters: dict[str, Any]
     approvals: list[ApprovalBrief] = []
     """What was asked of a master about this passage, and what became of it."""
+    standing: StandingShown = StandingShown()
+    """Whether this lane takes vehicles."""
     is_training: bool = False
     """Its devices are twins: the page says so, loudly."""
     problem: ProblemShown | None

@@ -236,6 +236,27 @@ async def _shift(request: web.Request, say: Say) -> Document:
     }
 
 
+async def _standing(request: web.Request, say: Say) -> Document:
+    """暂停 恢复 关闭: one tap and its reason; closing is asked twice."""
+    standing = lane_asked(request).snapshot().get("standing") or {}
+    allowed = standing.get("allowed", ())
+    blocks = [line(say("standing.keeps"))]
+    if standing.get("state", "open") != "open":
+        blocks.insert(
+            0, line(f"▲ {say('standing.' + standing['state'])} {standing['reason']}", "warn")
+        )
+    for name in ("pause", "close"):
+        if f"{name}_lane" in allowed:
+            sure = {"sure": say("standing.sure")} if name == "close" else {}
+            options = [
+                {"label": text, "command": {"command": f"{name}_lane", "reason": text}, **sure}
+                for text in REASONS[name].split()
+            ]
+            blocks += [{"h": say(f"standing.{name}")}, {"options": options}]
+    opens = {"label": say("standing.open"), "command": {"command": "open_lane"}}
+    return {"blocks": blocks, "primary": opens if "open_lane" in allowed else None}
+
+
 async def _settings(_: web.Request, say: Say) -> Document:
     blocks = []
     for name, values in SETTINGS.items():
@@ -250,6 +271,7 @@ FORMS = {
     "pairing": _pairing,
     "settings": _settings,
     "shift": _shift,
+    "standing": _standing,
     "stations": _stations,
     "why": _why,
 }

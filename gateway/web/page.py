@@ -13,6 +13,7 @@ from pydantic import BaseModel
 import gateway
 from gateway.web.api import Api, Needs
 from gateway.web.faults import answer
+from gateway.web.page_words import PAGE_WORDS
 
 API = 1
 """Raised when an older page cannot work with this gateway."""
@@ -22,13 +23,15 @@ routes = Api()
 
 
 class PageShown(BaseModel):
-    """`wrong`: files that differ from the release, are missing or do not belong to it."""
+    """`wrong`: files that differ from the release, are missing or do not belong to it.
+    `words`: English, as the page's code says it → 中文."""
 
     api: int
     version: str
     sha256: str
     files: int
     wrong: list[str]
+    words: dict[str, str]
 
 
 @routes.api(
@@ -50,7 +53,12 @@ def shown(static: Path = Path(__file__).parent / "static") -> PageShown:
     wrong = [name for name in sorted({*found, *promised}) if found.get(name) != promised.get(name)]
     whole = hashlib.sha256("".join(found.values()).encode()).hexdigest()
     return PageShown(
-        api=API, version=gateway.__version__, sha256=whole, files=len(found), wrong=wrong
+        api=API,
+        version=gateway.__version__,
+        sha256=whole,
+        files=len(found),
+        wrong=wrong,
+        words=PAGE_WORDS,
     )
 
 

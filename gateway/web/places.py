@@ -20,7 +20,9 @@ from gateway.web.forms import FORMS
 from gateway.web.session import SHIFTS
 from gateway.web.words import Say, is_known, speech
 
-MENU = ("history", "suspended", "devices", "sync", "versions", "shiftEnd", "settings")
+MENU = (
+    "history", "suspended", "standing", "devices", "sync", "versions", "shiftEnd", "settings",
+)  # fmt: skip
 FOR_MASTERS = ("pairing", "approvals")
 ENDINGS = ("saved", "cancelled", "unreadable")
 ROWS = 20

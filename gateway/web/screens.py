@@ -58,6 +58,8 @@ def dressed(s: Snapshot, say: Say, started_ms: int = 0, has_bench: bool = False)
     more["side"] = list(_shift(s, say) if passage is None else _beside(passage, state, say))
     if passage is not None:  # between vehicles they stand in the middle of the screen
         more["side"] += [line(f"▲ {n['detail']}", "warn") for n in s.get("notices", ())]
+        if not _is_open(s):
+            more["side"].append(line(f"▲ {say('standing.after')} {_stands(s, say)}", "warn"))
     if state == "saved":  # once the success was looked at
         more["after"] = _screen(s, "idle", say, has_bench)
     if passage is not None:
@@ -84,7 +86,7 @@ def _top(s: Snapshot, say: Say) -> dict[str, Any]:
 def _lamp(lamp: Mapping[str, Any], say: Say) -> list[str]:
     if lamp["state"] == "ok":
         return ["", f"● {lamp['name']}"]
-    look = "bad" if lamp["state"] == "missing" else "warn"
+    look = "bad" if lamp["state"] in ("missing", "closed") else "warn"
     return [look, f"▲ {lamp['name']} {say('device.' + lamp['state'])}"]
 
 
@@ -130,13 +132,15 @@ def _screen(s: Snapshot, state: str, say: Say, has_bench: bool) -> dict[str, Any
     name, step, bar, primary = SCREENS[state]
     if state == "classified" and s["passage"]["needs_weight"]:
         name, step = "vehicle", "vehicle"
+    if name == "idle" and not _is_open(s):
+        primary = "openLane"
     if state == "refused" and "override" in s["allowed"]:
         bar, primary = (*bar, "handOver"), "override"
     return {
         "name": name,
         "step": STEPS.index(step),
-        "title": say(f"screen.{state}"),
-        "look": _LOOKS.get(name, ""),
+        "title": say(f"screen.{state}") if primary != "openLane" else _stands(s, say),
+        "look": _LOOKS.get(name, "") if primary != "openLane" else "center bad",
         "blocks": [*_BLOCKS[name](s, say), *_practice(s, name, say, has_bench)],
         "bar": bar,
         "primary": primary,
@@ -153,8 +157,21 @@ _LOOKS = {
 }
 
 
+def _is_open(s: Snapshot) -> bool:
+    return s.get("standing", {}).get("state", "open") == "open"
+
+
+def _stands(s: Snapshot, say: Say) -> str:
+    return say(f"standing.{s['standing']['state']}")
+
+
 def _idle(s: Snapshot, say: Say) -> Iterable[Block]:
-    yield line(say("idle.card"), "big")
+    if _is_open(s):
+        yield line(say("idle.card"), "big")
+    else:
+        said = s["standing"]
+        yield line(said["reason"], "big")
+        yield line(say("standing.since", who=said["operator"], at=clock(said["at_ms"])))
     reader = s["devices"].get("reader", {"state": "ok"})
     if reader["state"] == "missing":
         detail = f"{reader['name']} {reader['text'] or say('device.missing')}"

@@ -91,9 +91,11 @@ day.all | 全部 | All
 day.shift | 本班 | This shift
 day.today | 今天 | Today
 delivery | 上传 | Delivery
+device.closed | 已关闭 | Closed
 device.degraded | 不稳定 | Unstable
 device.missing | 未连接 | Missing
 device.ok | 正常 | OK
+device.paused | 暂停 | Paused
 device.simulated | 模拟 | Simulated
 devices | 设备 | Devices
 discount | 优惠 元 | Discount CNY
@@ -219,6 +221,16 @@ master.minimum_fare | 最小费额计费 | Minimum fare
 master.override | 放过检查结果 | Pass the findings
 master.settle_by_hand | 特情收费 | Charge by hand
 lane | 车道 | Lane
+standing | 暂停、关闭车道 | Pause or close
+standing.after | 办完这一辆后： | After this vehicle:
+standing.close | 关闭车道 | Close the lane
+standing.closed | 车道已关闭 | Lane closed
+standing.keeps | 眼前的车先办完；挂起的车照样可以续办 | The vehicle in work is finished first
+standing.open | 恢复收费 | Open the lane
+standing.pause | 暂停收费 | Pause
+standing.paused | 暂停收费 | Paused
+standing.since | 工号 {who}，{at} 起 | {who}, since {at}
+standing.sure | 关闭后不能读卡，要再按恢复收费。确认关闭？ | No card is read until it is opened again. Close?
 language | 语言 | Language
 language.en | English | English
 language.zh-CN | 中文 | 中文
@@ -336,6 +348,8 @@ REASONS = {
     "override": "已核对实车 证件齐全 名单已解除 其他",
     "weigh": "称台故障 跟车过磅 轴数识别错 其他",
     "photo": "相机故障 雨雪遮挡 车已驶过 其他",
+    "pause": "临时离开 设备故障 交接班 其他",
+    "close": "设备故障 不能扣款 交通管制 本班结束 其他",
 }
 """Written into the record as they stand, so they have one language."""
 

@@ -96,6 +96,17 @@ def test_lamps_that_nobody_foresaw_are_drawn_by_their_own_name() -> None:
     assert dressed(bare, SAY)["top"]["lamps"][0] == ["warn", "▲ 磁盘 不稳定"]
 
 
+def test_a_lane_that_takes_no_vehicle_says_so_and_by_whose_word() -> None:
+    shown = dressed(fixtures.snapshot("idle_closed"), SAY)
+    assert shown["screen"]["title"] == "车道已关闭"
+    assert shown["screen"]["primary"] == "openLane"
+    assert "1001" in json.dumps(shown["screen"]["blocks"], ensure_ascii=False)
+    assert shown["top"]["lamps"][0] == ["bad", "▲ 车道 已关闭"]
+    working = dressed(fixtures.snapshot("priced_pausing"), SAY)
+    assert working["screen"]["primary"] == "entry", "the vehicle in work goes on"
+    assert "办完这一辆后" in json.dumps(working["side"], ensure_ascii=False)
+
+
 def test_what_should_be_known_is_said_on_every_screen() -> None:
     full = {"code": "E-304", "detail": "磁盘快满了", "action": "请通知站长"}
     for name in ("idle", "priced"):

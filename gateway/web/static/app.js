@@ -39,7 +39,7 @@ class Page {
   get isBusy() { return !!this.pending || !!this.s?.busy || (!!this.link.lane && !this.link.isUp); }
   get isMine() { return !this.s?.passage || this.s.passage.owner === this.session?.owner; }
 
-  can(command) { return !!this.s?.allowed.includes(command); }
+  can(command) { return !!this.s && [...this.s.allowed, ...this.s.standing.allowed].includes(command); }
 
   now() { return Date.now() + this.skew; }
 

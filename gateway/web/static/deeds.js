@@ -2,7 +2,7 @@
 import { ask, pause } from './link.js';
 import { byCode, press } from './plate.js';
 import { axlesOf, before, classOf, edited, isTruck, kilosOf, plateOf, typeOf } from './state.js';
-import { fill, keyed, t } from './text.js';
+import { fill, keyed, learn, t } from './text.js';
 import { unlock } from './sound.js';
 
 export const API = 1;
@@ -45,6 +45,8 @@ export const DEEDS = {
   devices: [() => true, app => app.go('devices')],
   history: [() => true, app => app.go('history')],
   menu: [() => true, app => app.go('menu')],
+  standing: [() => true, app => app.go('standing')],
+  openLane: [can('open_lane'), send('open_lane')],
   lock: [app => app.shown === 'idle', app => app.lock()],
 };
 
@@ -52,6 +54,7 @@ export const deeds = {
   async start() {
     for (; !this.session; await pause(700)) {
       this.page = await ask('GET', '/api/ui').catch(() => this.page);
+      learn(this.page.words);
       this.session = await ask('GET', '/api/session').catch(() => null);
     }
     if (this.page.api === API && !this.page.wrong.length) return this.arrive();

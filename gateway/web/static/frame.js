@@ -31,7 +31,7 @@ export function deed(app, name) {
   return app.may(name) ? button(t(name), () => DEEDS[name][1](app), { key: capsOf(app.settings.map, name)[0], off: !!app.pending }) : nothing;
 }
 
-const REMEDIES = { 'E-104': ['handOver'], 'E-203': ['photo', 'noPhoto'], 'E-215': ['handOver'], 'E-302': ['handOver'], 'flow.not_owner': ['takeOver'] };
+const REMEDIES = { 'E-104': ['handOver'], 'E-113': ['standing'], 'E-203': ['photo', 'noPhoto'], 'E-215': ['handOver'], 'E-302': ['handOver'], 'E-303': ['standing'], 'flow.not_owner': ['takeOver'] };
 
 /** The code stands small at the end, for the phone call. */
 export const alert = (app, { code, detail, action = '', level = 'bad' }, buttons = nothing) => html`<div class="alert ${level}" role="alert"><div><b>${level === 'warn' ? '▲' : '✕'} ${detail}</b>

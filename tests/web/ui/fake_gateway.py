@@ -5,7 +5,6 @@ interfaces.md §2 in shape and nothing in substance.
 
 import asyncio
 import copy
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from gateway.web.page import digests
+from gateway.web.page_words import PAGE_WORDS
 from gateway.web.screens import dressed
 from gateway.web.words import REASONS, speaking
 from tests.web.ui import fixtures
@@ -112,18 +112,12 @@ async def _file(request: web.Request) -> web.StreamResponse:
     path = STATIC / (request.match_info["path"] or "index.html")
     if not path.is_file():
         raise web.HTTPNotFound
-    if path.name == "words.js" and request.app[SCRIPT].is_pseudo:
-        return web.Response(text=longer(path.read_text("utf-8")), content_type="text/javascript")
     return web.FileResponse(path)
 
 
-def longer(words: str) -> str:
-    """Every Chinese word of the catalogue 40 % longer: room for other languages."""
-    table = words.split("`")[1]
-    for key, text in re.findall(r"^([^|\n]+\|)(.*)$", table, re.MULTILINE):
-        more = text + "长" * -(-len(text) * 2 // 5)
-        words = words.replace(f"\n{key}{text}\n", f"\n{key}{more}\n", 1)
-    return words
+def longer(words: dict[str, str]) -> dict[str, str]:
+    """Every Chinese word of the page 40 % longer: room for other languages."""
+    return {key: text + "长" * -(-len(text) * 2 // 5) for key, text in words.items()}
 
 
 async def _live(request: web.Request) -> web.WebSocketResponse:
@@ -209,7 +203,8 @@ async def _table(request: web.Request) -> web.Response:
         body = script.shown()
     if request.path == "/api/ui":
         files = {"files": len(digests(STATIC)), "wrong": script.wrong, "api": 1, "version": "0.1.0"}
-        body = {**files, "sha256": script.ui}
+        words = longer(PAGE_WORDS) if script.is_pseudo else PAGE_WORDS
+        body = {**files, "sha256": script.ui, "words": words}
     if body is None:
         return web.json_response({"code": "not_found", "detail": "没有", "action": ""}, status=404)
     return web.json_response(copy.deepcopy(body))

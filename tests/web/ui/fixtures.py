@@ -4,6 +4,7 @@ import copy
 import time
 from typing import Any
 
+from gateway.flow.standing import Standing
 from gateway.web.forms import SETTINGS
 from gateway.web.words import REASONS, speaking
 
@@ -59,6 +60,9 @@ NEXT = {
     "hand_over": "held",
     "settle_by_hand": "saved",
     "suspend": "idle_suspended",
+    "pause_lane": "idle_paused",
+    "close_lane": "idle_closed",
+    "open_lane": "idle",
     "resume": "priced",
     "cancel": "idle",
 }
@@ -166,6 +170,7 @@ def snapshot(name: str = "idle") -> dict[str, Any]:
         "sync": {"online": True, "unsent": 0, "oldest_unsent_ms": None, "eta_s": None, "parked": 0},
         "policy": {"hex_from_card": False},
         "parameters": {},
+        "standing": standing(),
         "problem": None,
     }
     changes = copy.deepcopy(STATES[name]())
@@ -173,6 +178,18 @@ def snapshot(name: str = "idle") -> dict[str, Any]:
     if "allowed" not in changes:
         whole["allowed"] = ALLOWED[whole["state"]]
     return whole
+
+
+def standing(state: str = "open", reason: str = "") -> dict[str, Any]:
+    """Whether the lane takes vehicles, as gateway/flow/standing.py tells it."""
+    said = Standing(state, reason, "1001", now_ms() - 600_000)  # type: ignore[arg-type]
+    return {**said._asdict(), "allowed": [*said.allowed]}
+
+
+def _not_open(state: str, reason: str) -> dict[str, Any]:
+    said = standing(state, reason)
+    lamp = {"lane": {"name": "车道", "state": state, "text": reason}}
+    return {"standing": said, "devices": {**snapshot("idle_first")["devices"], **lamp}}
 
 
 def problem(code: str, detail: str, action: str) -> dict[str, Any]:
@@ -256,6 +273,17 @@ STATES: dict[str, Any] = {
             "scale": {"name": "称台", **OK, "weight_kg": None, "is_stable": False},
         },
     },
+    "idle_paused": lambda: {
+        "state": "idle",
+        "allowed": [],
+        "last": _last(),
+        **_not_open("paused", "临时离开"),
+    },
+    "idle_closed": lambda: {
+        "state": "idle",
+        "allowed": [],
+        **_not_open("closed", "设备故障"),
+    },
     "reading": _at("reading", {"card": None, "tag": None, "lpr": None, "entry": None}, busy="read"),
     "plate": _at("checked"),
     "plate_unsure": _at(
@@ -294,6 +322,11 @@ STATES: dict[str, Any] = {
     ),
     "classified_weighed": _at("classified", PLATED | {"vehicle": WEIGHED, "card": TRUCK_CARD}),
     "priced": _at("priced", PLATED | {"vehicle": CAR, "quote": QUOTE}),
+    "priced_pausing": lambda: {
+        "state": "priced",
+        "passage": passage(**PLATED, vehicle=CAR, quote=QUOTE),
+        **_not_open("paused", "交接班"),
+    },
     "priced_from_card": _at(
         "priced", PLATED | {"vehicle": CAR, "quote": QUOTE}, policy={"hex_from_card": True}
     ),
@@ -576,6 +609,27 @@ ANSWERS: dict[str, Any] = {
                 {"parts": ["11-18 09:30:05 #2 1001", {"b": "提交车牌"}, "车牌 甘A12345"]},
             ]
         },
+    ),
+    "GET places/standing": place(
+        SAY("standing"),
+        {"p": SAY("standing.keeps"), "look": ""},
+        *(
+            block
+            for name in ("pause", "close")
+            for block in (
+                {"h": SAY(f"standing.{name}")},
+                {
+                    "options": [
+                        {
+                            "label": text,
+                            "command": {"command": f"{name}_lane", "reason": text},
+                            "sure": SAY("standing.sure") if name == "close" else "",
+                        }
+                        for text in REASONS[name].split()
+                    ]
+                },
+            )
+        ),
     ),
     "GET places/suspended": place(
         "挂起的车",

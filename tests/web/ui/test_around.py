@@ -126,6 +126,30 @@ async def test_an_idle_screen_locks_itself_a_busy_one_does_not(booth: Screen) ->
     await booth.page.wait_for_selector(".work h1:has-text('已锁屏')")
 
 
+async def test_a_lane_is_paused_and_opened_again_by_taps(booth: Screen) -> None:
+    await around.go(booth, "standing")
+    await booth.page.get_by_role("button", name="临时离开").click()
+    await at(booth, "暂停收费")
+    await booth.page.keyboard.press("F2")
+    await booth.page.keyboard.press("Enter")
+    await at(booth, "等待来车")
+    assert booth.script.commands == [
+        {"command": "pause_lane", "reason": "临时离开"},
+        {"command": "open_lane"},
+    ]
+
+
+async def test_closing_the_lane_is_asked_twice(booth: Screen) -> None:
+    await around.go(booth, "standing")
+    await booth.page.get_by_role("button", name="交通管制").click()
+    await booth.page.wait_for_selector(".dialog.sure")
+    assert booth.script.commands == []
+    await booth.settle()
+    await booth.page.keyboard.press("Enter")
+    await at(booth, "车道已关闭")
+    assert booth.script.commands == [{"command": "close_lane", "reason": "交通管制"}]
+
+
 async def test_a_learned_key_does_what_it_was_taught(booth: Screen) -> None:
     await around.go(booth, "settings")
     await booth.page.get_by_role("button", name="读卡").click()

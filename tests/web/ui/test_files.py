@@ -5,12 +5,13 @@ import json
 import re
 from pathlib import Path
 
+from gateway.web.page_words import PAGE_WORDS
 from tests.tools.vendor_ui import FILES, INTEGRITY, LOCK, NAME, VENDOR, digest
 
 STATIC = Path(__file__).parents[3] / "gateway" / "web" / "static"
 OWN = [path for path in sorted(STATIC.rglob("*")) if path.is_file() and VENDOR not in path.parents]
 SCRIPTS = [path for path in OWN if path.suffix == ".js"]
-CATALOGUE = STATIC / "words.js"
+FIRST_WORDS = STATIC / "text.js"  # what is said before the gateway answers
 ALPHABET = STATIC / "plate.js"  # the characters of plates are data, not words
 CJK = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 COMMENT = re.compile(r"/\*[\s\S]*?\*/|^\s*//.*$", re.MULTILINE)
@@ -20,8 +21,8 @@ KEYS = "退清更多军数字无牌民航使临应急"
 
 def words() -> dict[str, str]:
     """English, as the code says it → 中文."""
-    table = CATALOGUE.read_text(encoding="utf-8").split("`")[1].strip()
-    return dict(line.split("|") for line in table.splitlines())
+    first = re.findall(r"'([^']+)': '([^']+)'", FIRST_WORDS.read_text(encoding="utf-8"))
+    return {**PAGE_WORDS, **dict(first)}
 
 
 def said() -> set[str]:
@@ -52,7 +53,7 @@ def test_no_address_outside_is_named() -> None:
 
 def test_every_word_stands_in_the_catalogue() -> None:
     for path in SCRIPTS:
-        if path in (CATALOGUE, ALPHABET):
+        if path in (FIRST_WORDS, ALPHABET):
             continue
         code = COMMENT.sub("", path.read_text(encoding="utf-8"))
         code = re.sub(f"['\"`].?[{KEYS}]+.?['\"`]|\\[[^\\]\n]*[{KEYS}][^\\]\n]*\\]", "", code)
@@ -66,7 +67,7 @@ def test_every_word_that_is_said_has_its_chinese() -> None:
 
 
 def test_no_word_stands_there_that_nobody_says() -> None:
-    text = "\n".join(path.read_text("utf-8") for path in SCRIPTS if path != CATALOGUE)
+    text = "\n".join(path.read_text("utf-8") for path in SCRIPTS)
     assert [word for word in words() if f"'{word}'" not in text and word not in said()] == []
 
 

@@ -1,10 +1,8 @@
-/** English, as the code says it, and 中文; what the lane says comes from the gateway. */
-const TABLE = `
-Toll lane|收费车道
+"""The page's own words: English, as its code says it, and 中文. `GET /api/ui` hands them out."""
+
+_TABLE = """
 OK|确定
 Back|返回
-Connecting…|正在连接网关…
-The gateway is starting, about 20 s|网关启动中，约需 20 秒
 Page files are not right: reload|界面文件不对，请重新载入；仍不行请通知维护人员
 Reload|重新载入
 Go on|仍然继续
@@ -91,11 +89,16 @@ devices|设备
 history|历史
 menu|功能
 lock|锁屏
+standing|暂停、关闭车道
+openLane|恢复收费
 PRACTICE|练习
 Working…|正在处理…
 cash|现金
 mobile|移动支付
 unpaid|不收费放行
-`;
+"""  # noqa: E501
 
-export const WORDS = Object.fromEntries(TABLE.trim().split('\n').map(line => line.split('|')));
+PAGE_WORDS: dict[str, str] = {
+    english: chinese
+    for english, _, chinese in (line.partition("|") for line in _TABLE.strip().splitlines())
+}
