@@ -156,10 +156,10 @@ class Store:
         await self._writer.stop()
 
     async def _read(self, sql: str, params: tuple[Any, ...]) -> Sequence[aiosqlite.Row]:
-        if self._generation != self._writer.copies.generation:
-            await self._reader.close()
-            self._reader = await _reader(self.path)
-            self._generation = self._writer.copies.generation
+        while (newest := self._writer.copies.generation) != self._generation:
+            fresh = await _reader(self.path)
+            old, self._reader, self._generation = self._reader, fresh, newest
+            await old.close()  # behind what it was asked; asked later, it would never answer
         return list(await self._reader.execute_fetchall(sql, params))
 
 

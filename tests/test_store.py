@@ -181,3 +181,13 @@ async def test_a_lone_work_that_fails_leaves_nothing_and_the_next_one_works(stor
         await store.write(fails)
     assert await store.write(insert(2)) == 2
     assert await names(store) == ["n2"]
+
+
+async def test_readers_that_meet_a_database_made_anew_are_all_answered(store: Store) -> None:
+    """One of them opens the new file while others ask: nobody asks a reader that was closed."""
+    await store.write(insert(1))
+    for _ in range(5):
+        store._writer.copies.generation += 1
+        async with asyncio.timeout(10):
+            found = await asyncio.gather(*(names(store) for _ in range(20)))
+        assert found == [["n1"]] * 20
