@@ -7,7 +7,6 @@ module knows no passage: who needs a photo keeps its name.
 
 import asyncio
 import hashlib
-import os
 import re
 import sqlite3
 import tarfile
@@ -18,6 +17,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from gateway.durable import sync_folder, write_synced
 from gateway.errors import NotFound, PhotoInvalid, StoreUnavailable
 from gateway.store import Store
 from gateway.units import Clock
@@ -154,12 +154,12 @@ class Evidence:
             self._sweep()
             if path.exists() and path.read_bytes() == jpeg:
                 return
-            _write_synced(incoming, jpeg)
+            write_synced(incoming, jpeg)
             path.parent.mkdir(parents=True, exist_ok=True)
             incoming.rename(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             if path.parent not in self._durable:
-                _sync_folder(self._folder)
+                sync_folder(self._folder)
                 self._durable.add(path.parent)
         except OSError as broken:
             with suppress(OSError):  # a full disk needs its space back
@@ -190,7 +190,7 @@ class Evidence:
         if not self._is_swept:
             incoming = self._folder / INCOMING
             incoming.mkdir(parents=True, exist_ok=True)
-            _sync_folder(self._folder.parent)
+            sync_folder(self._folder.parent)
             for left in incoming.iterdir():
                 left.unlink()
             self._is_swept = True
@@ -264,18 +264,3 @@ def _size(data: bytes) -> tuple[int, int]:
             break
         at += 2 + length
     raise PhotoInvalid("照片已损坏，看不出尺寸")
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -5,11 +5,10 @@ signs parameter packages with the same one) can never be made to have signed one
 """
 
 import logging
-import os
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from gateway.durable import replace
 from gateway.errors import KeyMissing
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 FOLDER, PRIVATE, PUBLIC = "keys", "lane.pem", "lane.pub"
 CONTEXT = b"lane-gateway parcel 1\n"
 PUBLIC_BYTES_MAX = 4096
+_GARBLED = (ValueError, TypeError, UnsupportedAlgorithm, InternalError)
+"""What reading a key that is none can end in (seen: all bytes of one changed to all others)."""
 
 
 class Signer:
@@ -34,6 +36,7 @@ class Signer:
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key, public = key, key.public_key()
+        self.private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.public_hex = public.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
         self.public_pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
@@ -45,10 +48,18 @@ class Signer:
     def read(cls, path: Path) -> Self:
         """Raises: KeyMissing, if there is none or it cannot be read."""
         try:
-            key = load_pem_private_key(path.read_bytes(), None)
+            return cls.parsed(path.read_bytes(), path)
         except FileNotFoundError as none:
             raise KeyMissing(f"没有签名密钥 {path}") from none
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as bad:
+        except OSError as bad:
+            raise KeyMissing(f"签名密钥 {path} 读不出：{bad}") from bad
+
+    @classmethod
+    def parsed(cls, pem: bytes, path: Path) -> Self:
+        """`path`: where it was, to be told. Raises: KeyMissing, if it is no key of ours."""
+        try:
+            key = load_pem_private_key(pem, None)
+        except _GARBLED as bad:
             raise KeyMissing(f"签名密钥 {path} 读不出：{bad}") from bad
         if not isinstance(key, Ed25519PrivateKey):
             raise KeyMissing(f"{path} 不是 Ed25519 密钥")
@@ -57,28 +68,59 @@ class Signer:
 
 def of_box(data: Path) -> Signer:
     """The key of the box whose data folder this is. Raises: KeyMissing."""
-    return Signer.read(data / FOLDER / PRIVATE)
+    private = data / FOLDER / PRIVATE
+    try:
+        return _believed(private.read_bytes(), _bytes(data / FOLDER / PUBLIC), private)
+    except FileNotFoundError as none:
+        raise KeyMissing(f"没有签名密钥 {private}") from none
+    except OSError as bad:
+        raise KeyMissing(f"签名密钥 {private} 读不出：{bad}") from bad
 
 
 def prepare(data: Path) -> Signer:
-    """The same, made if there is none; one that cannot be read is set aside, and said so.
+    """The same, made if there is none; one that is damaged is set aside, and said so.
 
-    Raises: OSError.
+    Raises: OSError. A disk that does not read says nothing about the key: it is left alone.
     """
     folder = data / FOLDER
-    private = folder / PRIVATE
+    private, public = folder / PRIVATE, folder / PUBLIC
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if private.exists():
-        try:
-            signer = Signer.read(private)
-        except KeyMissing as bad:
-            log.error("the signing key is set aside", extra={"why": bad.detail})
-            private.replace(_free_name(folder))
-            signer = _make(private)
-    else:
-        signer = _make(private)
-    _show(folder / PUBLIC, signer)
+    raw, shown = _bytes(private), _bytes(public)
+    try:
+        signer = _believed(raw, shown, private) if private.exists() else _made()
+    except KeyMissing as bad:
+        log.error("the signing key is set aside", extra={"why": bad.detail})
+        private.replace(_free_name(folder))
+        signer = _made()
+    for path, has, wanted, mode in (
+        (private, raw, signer.private_pem + signer.public_pem, 0o600),
+        (public, shown, signer.public_pem, 0o644),
+    ):
+        if has != wanted:
+            replace(path, wanted, mode)
     return signer
+
+
+def _believed(raw: bytes, shown: bytes, path: Path) -> Signer:
+    """A key with one bit changed is a key, too, only another one. What was its public half stands
+    behind it in the same file and in a file of its own: one of them must agree, if there is one.
+
+    Raises: KeyMissing.
+    """
+    signer = Signer.parsed(raw, path)
+    said = {raw.removeprefix(signer.private_pem), shown} - {b""}
+    if said and signer.public_pem not in said:
+        raise KeyMissing(f"签名密钥 {path} 被改过，和公钥对不上")
+    return signer
+
+
+def _made() -> Signer:
+    return Signer(Ed25519PrivateKey.generate())
+
+
+def _bytes(path: Path) -> bytes:
+    """Empty if there is no such file. Raises: OSError."""
+    return path.read_bytes() if path.exists() else b""
 
 
 def read_public(text: str) -> bytes:
@@ -91,7 +133,7 @@ def read_public(text: str) -> bytes:
         if _is_hex(raw.decode().strip()):
             return bytes.fromhex(raw.decode().strip())
         key = load_pem_public_key(raw)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as bad:
+    except (OSError, *_GARBLED) as bad:
         raise KeyMissing(f"公钥读不出：{text[:80]}") from bad
     if not isinstance(key, Ed25519PublicKey):
         raise KeyMissing(f"{text[:80]} 不是 Ed25519 公钥")
@@ -116,34 +158,6 @@ def _start_of(path: Path) -> bytes:
         return file.read(PUBLIC_BYTES_MAX)
 
 
-def _make(path: Path) -> Signer:
-    key = Ed25519PrivateKey.generate()
-    _put(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    return Signer(key)
-
-
-def _show(path: Path, signer: Signer) -> None:
-    if not path.exists() or path.read_bytes() != signer.public_pem:
-        _put(path, signer.public_pem, 0o644)
-
-
 def _free_name(folder: Path) -> Path:
     used = len(list(folder.glob(f"{PRIVATE}.bad*")))
     return folder / f"{PRIVATE}.bad{used + 1}"
-
-
-def _put(path: Path, body: bytes, mode: int) -> None:
-    """Whole or not at all, also when the power is cut."""
-    half = path.with_name(f"{path.name}.new")
-    half.unlink(missing_ok=True)
-    fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(fd, "wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

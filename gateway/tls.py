@@ -9,18 +9,18 @@ import logging
 import os
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from gateway.durable import replace
 from gateway.errors import TlsUnavailable
 from gateway.units import Clock, beijing
 
@@ -158,7 +158,7 @@ def _authority(file: Path, at: datetime) -> _Pair:
         .sign(key, hashes.SHA256())
     )
     made = _Pair(key, certificate)
-    _replace(file, made.pem())
+    replace(file, made.pem(), 0o600)
     log.info("certificate authority made", extra={"expires": str(certificate.not_valid_after_utc)})
     return made
 
@@ -176,7 +176,7 @@ def _leaf(file: Path, authority: _Pair, names: tuple[str, ...], at: datetime) ->
             return kept
         begins, ends = ca.not_valid_before_utc, ca.not_valid_after_utc
     made = _issue(authority, names, begins, ends)
-    _replace(file, made.pem(ca))
+    replace(file, made.pem(ca), 0o600)
     log.info("certificate issued", extra={"names": names, "expires": str(ends)})
     return made
 
@@ -292,8 +292,8 @@ def _read(file: Path) -> _Pair:
     return pair
 
 
-_BAD = (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion,
-        x509.DuplicateExtension)  # fmt: skip
+_BAD = (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, InternalError,
+        x509.InvalidVersion, x509.DuplicateExtension)  # fmt: skip
 
 
 def _prove(pair: _Pair, chain: Sequence[x509.Certificate]) -> None:
@@ -306,21 +306,3 @@ def _prove(pair: _Pair, chain: Sequence[x509.Certificate]) -> None:
     for certificate, issuer in zip((pair.certificate, *chain), (*chain, last), strict=True):
         certificate.verify_directly_issued_by(issuer)
         tuple(certificate.extensions)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write-temp, fsync, rename, fsync the folder: after a power cut the old or the new one."""
-    fresh = file.with_suffix(".new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()  # left by a power cut, perhaps with other rights
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.rename(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -123,13 +123,13 @@ async def test_disk_work_stays_off_the_loop(
     evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
-    real = module._write_synced
+    real = module.write_synced
 
     def watched(path: Path, data: bytes) -> None:
         threads.append(threading.current_thread().name)
         real(path, data)
 
-    monkeypatch.setattr(module, "_write_synced", watched)
+    monkeypatch.setattr(module, "write_synced", watched)
     await evidence.keep(JPEG, "camera")
     assert len(threads) == 1
     assert threads[0].startswith("evidence")
@@ -236,7 +236,7 @@ async def test_disk_that_takes_no_photo_is_told_and_no_row_promises_it(
     def fsync(_: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(module.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(StoreUnavailable, match="照片存不下"):
         await evidence.keep(JPEG, "camera")
     monkeypatch.undo()

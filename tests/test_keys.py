@@ -1,5 +1,7 @@
 """The box's signing key: made once, for its owner alone, and never a reason not to sell."""
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.check.signing import _key as check_key
 from gateway.errors import KeyMissing
-from gateway.keys import CONTEXT, is_signed, of_box, prepare, read_public
+from gateway.keys import CONTEXT, _believed, is_signed, of_box, prepare, read_public
 
 
 def test_a_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
@@ -30,6 +32,77 @@ def test_a_spoilt_key_is_set_aside_and_a_new_one_made(tmp_path: Path, spoilt: by
     assert second.public_hex != first.public_hex
     assert (tmp_path / "keys" / "lane.pem.bad1").read_bytes() == spoilt
     assert read_public(str(tmp_path / "keys" / "lane.pub")).hex() == second.public_hex
+
+
+def spoilings(raw: bytes) -> Iterator[bytes]:
+    """Each bit flipped, each byte gone, each end cut off, pages of zeros."""
+    for at in range(len(raw)):
+        yield from (raw[:at] + bytes([raw[at] ^ 1 << bit]) + raw[at + 1 :] for bit in range(8))
+        yield raw[:at] + raw[at + 1 :]
+        yield raw[:at]
+        yield raw[:at] + bytes(min(16, len(raw) - at)) + raw[at + 16 :]
+
+
+def test_whatever_happens_to_the_key_it_is_the_same_or_not_believed(tmp_path: Path) -> None:
+    """A flipped bit in the key's own bytes makes another valid key: it is never taken for ours."""
+    prepare(tmp_path)
+    private, public = ((tmp_path / "keys" / name).read_bytes() for name in ("lane.pem", "lane.pub"))
+    same, refused = 0, 0
+    for spoilt in spoilings(private):
+        try:
+            assert _believed(spoilt, public, tmp_path).private_pem in private, spoilt
+            same += 1
+        except KeyMissing:
+            refused += 1
+    assert (same > 100, refused > 1000) == (True, True)
+    for spoilt in spoilings(public):
+        assert _believed(private, spoilt, tmp_path).public_pem == public
+
+
+def test_a_flipped_bit_of_the_key_is_no_new_key_unsaid(tmp_path: Path) -> None:
+    first, private = prepare(tmp_path), tmp_path / "keys" / "lane.pem"
+    raw = bytearray(private.read_bytes())
+    raw[80] ^= 1
+    private.write_bytes(raw)
+    with pytest.raises(KeyMissing, match="对不上"):
+        of_box(tmp_path)
+    assert prepare(tmp_path).public_hex != first.public_hex
+    assert (tmp_path / "keys" / "lane.pem.bad1").read_bytes() == raw
+
+
+def test_what_openssl_itself_trips_over_is_a_broken_key_too(tmp_path: Path) -> None:
+    """cryptography.exceptions.InternalError, which is no ValueError (seen)."""
+    prepare(tmp_path)
+    private = tmp_path / "keys" / "lane.pem"
+    raw = bytearray(private.read_bytes())
+    raw[43] = 118
+    private.write_bytes(raw)
+    with pytest.raises(KeyMissing):
+        of_box(tmp_path)
+    prepare(tmp_path)
+    assert (tmp_path / "keys" / "lane.pem.bad1").read_bytes() == raw
+
+
+def test_a_disk_that_does_not_read_costs_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare(tmp_path)
+
+    def no(_: Path) -> bytes:
+        raise OSError(errno.EIO, "no")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_bytes", no)
+        with pytest.raises(OSError, match="no"):
+            prepare(tmp_path)
+    assert prepare(tmp_path).public_hex == first.public_hex
+
+
+def test_a_key_of_an_older_program_without_its_public_half_is_taken_on(tmp_path: Path) -> None:
+    first, private = prepare(tmp_path), tmp_path / "keys" / "lane.pem"
+    private.write_bytes(first.private_pem)
+    assert prepare(tmp_path).public_hex == first.public_hex
+    assert private.read_bytes() == first.private_pem + first.public_pem
 
 
 def test_a_public_half_that_was_lost_is_shown_again(tmp_path: Path) -> None:

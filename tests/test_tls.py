@@ -142,11 +142,11 @@ def test_a_clock_gone_mad_takes_nothing_away(tmp_path: Path) -> None:
 
 def test_a_power_cut_while_writing_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     first = prepare(tmp_path, NAMES, NOW)
-    (tmp_path / "leaf.new").write_bytes(b"half")
-    (tmp_path / "leaf.new").chmod(0o644)
+    (tmp_path / "leaf.pem.new").write_bytes(b"half")
+    (tmp_path / "leaf.pem.new").chmod(0o644)
     second = prepare(tmp_path, ("127.0.0.1",), NOW)
     assert second.ca_sha256 == first.ca_sha256
-    assert not (tmp_path / "leaf.new").exists()
+    assert not (tmp_path / "leaf.pem.new").exists()
     assert stat.S_IMODE((tmp_path / tls.LEAF_FILE).stat().st_mode) == 0o600
 
 

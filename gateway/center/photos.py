@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gateway.durable import sync_folder
+
 SIZE_MAX = 8 * 1024 * 1024
 _RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 
@@ -101,13 +103,5 @@ class Photos:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.rename(self.path(sha256))
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         return Taken("complete", size)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

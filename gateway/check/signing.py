@@ -18,7 +18,7 @@ def _key(settings: Settings) -> Finding:
         if not path.exists():
             return ok(name, "会在首次启动时生成")
         mode = path.stat().st_mode
-        signer = keys.Signer.read(path)
+        signer = keys.of_box(settings.data)
     except (KeyMissing, OSError) as bad:
         detail = bad.detail if isinstance(bad, KeyMissing) else f"{path} 读不出：{bad.strerror}"
         action = "启动时会移开坏文件并重新生成；请把新公钥告诉中心"

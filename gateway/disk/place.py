@@ -4,8 +4,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.durable import sync_folder
 from gateway.errors import ConfigInvalid
-from gateway.spool.segment import sync_folder
 from gateway.store import SPOOL
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from gateway.durable import sync_folder
 from gateway.errors import StoreUnavailable
 from gateway.spool import repair, seals, tables
 from gateway.spool.database import (
@@ -34,7 +35,6 @@ from gateway.spool.health import Health, errno_of
 from gateway.spool.log import BLOCK, CHECKED_AT_START, Gone, Spool
 from gateway.spool.repair import Repair
 from gateway.spool.reserve import RESERVE, Reserve
-from gateway.spool.segment import sync_folder
 from gateway.spool.tables import LaneHead
 from gateway.units import Clock
 

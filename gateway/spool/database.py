@@ -7,10 +7,10 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from gateway.durable import sync_folder
 from gateway.errors import StoreUnavailable
 from gateway.spool import derived, seals, tables
 from gateway.spool.frame import GENESIS
-from gateway.spool.segment import sync_folder
 
 BUSY_MS = 5_000
 JOURNAL_SIZE_MAX = 16 * 1024 * 1024  # bytes the WAL may keep after a checkpoint

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from gateway.durable import sync_folder
 from gateway.spool import segment
 from gateway.spool.frame import GENESIS, Frame, Row, chained, pack, text_of
 from gateway.spool.segment import HEAD_SIZE, Head, Scan, Writing
@@ -94,7 +95,7 @@ class Spool:
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         if is_new:
-            segment.sync_folder(folder.parent)
+            sync_folder(folder.parent)
         spool = cls(folder, block)
         _adopt_mended(folder)
         scan = spool._find_end(known)
@@ -408,4 +409,4 @@ def _adopt_mended(folder: Path) -> None:
             half.unlink()  # it was not yet whole, and the damaged one is still there
         else:
             half.rename(place)
-            segment.sync_folder(folder)
+            sync_folder(folder)

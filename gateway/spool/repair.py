@@ -4,13 +4,13 @@ Nothing is deleted: what is replaced goes to `quarantine/`, numbered, and stays 
 """
 
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.durable import sync_folder, write_synced
 from gateway.spool import seals, segment, tables
 from gateway.spool.frame import GENESIS, Row, chained, pack, text_of
 from gateway.spool.log import BLOCK_MIN, Damaged, Spool
@@ -40,18 +40,15 @@ def set_aside(home: Path, *files: Path) -> str:
     for file, target in zip(files, moved, strict=True):
         if file.exists():
             file.replace(target)
-    segment.sync_folder(folder)
-    segment.sync_folder(home)
+    sync_folder(folder)
+    sync_folder(home)
     return str(moved[0].relative_to(home))
 
 
 def keep_aside(home: Path, name: str, text: str) -> str:
     """Write into the quarantine what is taken out of a file that stays; its name below `home`."""
     half = home / name
-    with half.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(half, text.encode())
     return set_aside(home, half)
 
 
@@ -171,14 +168,11 @@ def _content(head: Head, rows: Iterable[Row]) -> bytes:
 def _replace(spool: Spool, bad: Damaged, content: bytes) -> str:
     """Put a file with that content in its place; where the old one is now."""
     half = bad.path.with_suffix(".mended")
-    with half.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(half, content)
     was_there = bad.path.exists()
     aside = set_aside(spool.folder, bad.path) if was_there else ""
     half.rename(bad.path)
-    segment.sync_folder(spool.folder)
+    sync_folder(spool.folder)
     return str(Path(spool.folder.name) / aside) if aside else ""
 
 

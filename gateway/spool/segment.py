@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from gateway.durable import sync_folder
 from gateway.spool.frame import Frame, chained, unpack
 
 HEAD_SIZE = 4096
@@ -191,14 +192,6 @@ def _blank(path: Path, size: int) -> None:
             piece = bytes(min(_FILL, size - start))
             if os.write(fd, piece) != len(piece):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -6,11 +6,12 @@ thread. Knows bytes and names, not what is in them.
 
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from gateway.durable import replace, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +31,8 @@ class Packages:
         if path.exists() and path.read_bytes() == raw:
             return path.name
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        half = path.with_suffix(".new")
-        with half.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        half.rename(path)
-        _sync(self._folder)
-        _sync(self._folder.parent)
+        replace(path, raw)
+        sync_folder(self._folder.parent)
         return path.name
 
     def all(self) -> Iterator[tuple[str, bytes]]:
@@ -62,11 +57,3 @@ class Packages:
             aside = self._folder / ASIDE
             aside.mkdir(exist_ok=True)
             path.replace(aside / path.name)
-
-
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -124,7 +124,7 @@ def _tables_never_synced() -> None:
 
 
 def _spare_without_a_name() -> None:
-    segment.sync_folder = lambda folder: None
+    segment.sync_folder = log.sync_folder = lambda folder: None
 
 
 def _marked_too_early() -> None:
@@ -134,11 +134,11 @@ def _marked_too_early() -> None:
 
 
 def _photo_not_synced() -> None:
-    evidence._write_synced = lambda path, data: path.write_bytes(data)
+    evidence.write_synced = lambda path, data: path.write_bytes(data)
 
 
 def _photo_folder_not_synced() -> None:
-    evidence._sync_folder = lambda folder: None
+    evidence.sync_folder = lambda folder: None
 
 
 def _debit_not_proved() -> None:

@@ -4,10 +4,10 @@ A killed demo finds the same balances and counters again, as a card in a pocket 
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from gateway.durable import replace
 from gateway.errors import DeviceGarbled
 
 
@@ -16,7 +16,6 @@ class ChipMemory:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._temporary = path.with_name(path.name + ".new") if path else None
 
     @property
     def is_kept(self) -> bool:
@@ -37,19 +36,5 @@ class ChipMemory:
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace what is stored, whole or not at all; it is on disk when this returns."""
-        if self._path is None or self._temporary is None:
-            return
-        with self._temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(state, ensure_ascii=False))
-            file.flush()
-            os.fsync(file.fileno())
-        self._temporary.replace(self._path)
-        _sync_folder(self._path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        if self._path is not None:
+            replace(self._path, json.dumps(state, ensure_ascii=False).encode())
