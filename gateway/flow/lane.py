@@ -212,6 +212,7 @@ class Lane:
             await self._read_back()
         except JournalMismatch as broken:
             log.error("lane closed", extra={"lane": self.lane, "code": broken.code})
+            self.rev = (await self._books.newest_step())[0]  # no screen takes this for old news
             self._closed = Problem(broken.code, broken.detail, broken.action)
 
     async def run(self) -> None:
@@ -241,18 +242,19 @@ class Lane:
         await self._books.forget_old_keys(self._clock.now_ms())
 
     async def _read_back(self) -> None:
+        """All of it or nothing: screens look on, and the disk may fail half-way."""
         await self._shifts.load(self.lane)
-        self.standing = await self._books.standing()
-        self._last = await self._books.last_saved()
-        self.rev, here, state = await self._books.newest_step()
-        self.passage, self._record, self.suspended = Passage(), None, {}
+        standing, last = await self._books.standing(), await self._books.last_saved()
+        rev, here, state = await self._books.newest_step()
+        passage, record, unanswered = Passage(), None, None
         if state not in (State.IDLE, State.SUSPENDED):
-            self._unanswered = await self._books.replay(here)
-            self.passage = self._unanswered.passage
-            self._record = await self._books.record_of(here)
-        for passage_id in await self._books.open_passages():
-            if passage_id != self.passage.id:
-                self.suspended[passage_id] = (await self._books.replay(passage_id)).passage
+            unanswered = await self._books.replay(here)
+            passage, record = unanswered.passage, await self._books.record_of(here)
+        others = [name for name in await self._books.open_passages() if name != passage.id]
+        suspended = {name: (await self._books.replay(name)).passage for name in others}
+        self.standing, self._last, self.rev = standing, last, rev
+        self.passage, self._record, self._unanswered = passage, record, unanswered
+        self.suspended = suspended
 
     # ---- one command ----
 

@@ -282,6 +282,38 @@ async def test_a_disk_that_refuses_moves_no_money_and_the_lane_recovers(
     assert len(box.world.card.ledger) == len(await box.records()) == 1
 
 
+@pytest.mark.parametrize("read", range(1, 9))
+async def test_a_disk_that_fails_again_while_a_refused_row_is_read_back_hides_no_passage(
+    box: Box, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    """The row is on disk though it was refused; until all of it is read back, nothing is so."""
+    before = await to_agreed(box)
+    real_log, real_rows, count = type(box.store).log, type(box.store).rows, 0
+
+    async def kept_but_refused(store: Any, entry: Any, **how: Any) -> Any:
+        await real_log(store, entry, **how)
+        raise StoreUnavailable("磁盘不能写")
+
+    async def rows(store: Any, *asked: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == read:
+            raise StoreUnavailable("数据库读取失败")
+        return await real_rows(store, *asked)
+
+    monkeypatch.setattr(type(box.store), "log", kept_but_refused)
+    with pytest.raises(StoreUnavailable):
+        await box.do("save")
+    monkeypatch.setattr(type(box.store), "log", real_log)
+    monkeypatch.setattr(type(box.store), "rows", rows)
+    await box.lane._find_footing()
+    if box.lane._is_adrift:
+        assert box.lane.snapshot()["state"] == before["state"]
+        await box.lane._find_footing()
+    assert box.lane.snapshot()["state"] == "saved"
+    assert len(box.world.card.ledger) == len(await box.records()) == 1
+
+
 async def test_what_is_refused_says_so_in_chinese() -> None:
     assert "拒绝" in str(CardRefused(0x6985, "扣款"))
     assert WeightMissing("货车须先计重").action
