@@ -61,6 +61,7 @@ from gateway.timekeeping.keeper import Timekeeper
 from gateway.units import Clock, SystemClock, beijing
 from gateway.web import approvals, corrections, ops, pairing, pull, receipts
 from gateway.web.app import Parts, create_app
+from gateway.web.drafts import Drafts
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class Gateway:
         self.access = Access(store, lambda: self.shelf.current().operators, clock)
         self.approvals = Approvals(self.access.approve, self._tell_all, clock)
         self.shifts = Shifts(store, clock)
+        self.drafts = Drafts()
         self.corrections = Corrections(
             store,
             {section.name: section.lane_id for section in settings.lane},
@@ -184,6 +186,7 @@ class Gateway:
             evidence=self.evidence,
             sync=self.outbox,
             shelf=self.shelf,
+            drafts=self.drafts,
         )
 
     def progress(self) -> ops.Progress:

@@ -213,6 +213,8 @@ class Snapshot(Shown):
     """A screen to be read first: the passage stood here before the gateway started."""
     after: dict[str, Any] | None = None
     """The screen once a success was looked at."""
+    draft: dict[str, Any] | None = None
+    """What its owner's screen has half-typed of this passage."""
 
 
 class Conflict(Fault):

@@ -5,7 +5,7 @@ The booth's listener and the lane network's are two of these over the same lanes
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from gateway.flow.lane import Lane
 from gateway.flow.shift import Shifts
 from gateway.store import Store
 from gateway.units import Clock
-from gateway.web import history, lane, live, page, places, session
+from gateway.web import drafts, history, lane, live, page, places, session
 from gateway.web.api import Api, Needs
+from gateway.web.drafts import Drafts
 from gateway.web.faults import Handler, answer, faults_as_json
 from gateway.web.openapi import document
 
@@ -72,6 +73,7 @@ class Parts:
     evidence: Evidence
     sync: history.Sync
     shelf: history.Shelf
+    drafts: Drafts = field(default_factory=Drafts)
 
 
 def create_app(
@@ -126,6 +128,7 @@ def _hand_out(app: web.Application, parts: Parts) -> None:
     app[history.SYNC] = parts.sync
     app[history.SHELF] = parts.shelf
     app[lane.LANES] = parts.lanes
+    app[drafts.DRAFTS] = parts.drafts
     app[lane.EVIDENCE] = parts.evidence
     app[lane.VIEWS] = lane.Views(parts.clock)
     app[live.SCREENS] = live.Screens(parts.clock)

@@ -15,6 +15,7 @@ from gateway.errors import (
     GatewayError,
     HeaderMissing,
     NotFound,
+    NotOwner,
     PhotoInvalid,
     RequestInvalid,
     UnexpectedEvent,
@@ -25,6 +26,7 @@ from gateway.flow.lane import Lane
 from gateway.units import Clock
 from gateway.web.answers import Conflict, LaneShown, PhotoShown, Snapshot
 from gateway.web.api import Api, Header, Media, Needs, require
+from gateway.web.drafts import DRAFTS, Draft, Kept
 from gateway.web.faults import answer
 from gateway.web.screens import dressed
 from gateway.web.words import speech
@@ -66,9 +68,10 @@ def lane_of(request: web.Request, name: str) -> Lane:
 
 
 def dress(request: web.Request, bare: Mapping[str, Any]) -> dict[str, Any]:
-    """A snapshot with the words for this screen."""
+    """A snapshot with the words for this screen, and what is half-typed on its passage."""
     app = request.app
-    return dressed(bare, speech(request), app[STARTED_MS], app[HAS_BENCH])
+    shown = dressed(bare, speech(request), app[STARTED_MS], app[HAS_BENCH])
+    return {**shown, "draft": app[DRAFTS].of(bare)}
 
 
 def only_lane(request: web.Request) -> Lane:
@@ -117,6 +120,28 @@ async def command(request: web.Request, asked: Command) -> web.Response:
     if not lane.is_enabled:
         raise UnexpectedEvent(f"{lane.lane} 车道没有启用", "请到已启用的车道操作")
     return answer(dress(request, await lane.command(asked, require(request), key, rev)))
+
+
+@routes.api(
+    "PUT",
+    "/api/lanes/{lane}/draft",
+    summary="屏幕上还没有提交的字，只记在内存里",
+    needs=Needs.SELL,
+    body=Draft,
+    answers={200: Kept},
+    faults=(404, 409),
+)
+async def put_draft(request: web.Request, asked: Draft) -> web.Response:
+    """Of the passage in work, from the screen that owns it; all other screens see it at once."""
+    lane = lane_of(request, request.match_info["lane"])
+    passage = lane.snapshot()["passage"]
+    if passage is None or passage["id"] != asked.passage:
+        raise NotFound("这一笔不在眼前")
+    if passage["owner"] != require(request).owner:
+        raise NotOwner("这一笔在另一个屏幕上办理")
+    request.app[DRAFTS].keep(asked)
+    lane.changes.publish()
+    return answer(Kept(passage=asked.passage))
 
 
 @routes.api(

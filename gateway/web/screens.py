@@ -158,7 +158,7 @@ _LOOKS = {
 
 
 def _is_open(s: Snapshot) -> bool:
-    return s.get("standing", {}).get("state", "open") == "open"
+    return bool(s.get("standing", {}).get("state", "open") == "open")
 
 
 def _stands(s: Snapshot, say: Say) -> str:

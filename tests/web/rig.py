@@ -61,6 +61,7 @@ class FakeLane:
         self.camera: list[Frame | DeviceUnavailable] = []
         self.frames_taken = 0
         self.allowed = ["read"]
+        self.more: dict[str, Any] = {}
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -87,6 +88,7 @@ class FakeLane:
             "policy": {"hex_from_card": False},
             "parameters": {},
             "problem": None,
+            **self.more,
         }
 
     def change(self) -> None:

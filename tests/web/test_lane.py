@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from gateway.devices.ports import Frame
 from gateway.errors import DeviceUnavailable
+from gateway.web.drafts import KEPT_MAX, Draft, Drafts
 from gateway.web.lane import PHOTO_SIZE_MAX, WATCHERS_MAX
 from tests.web.junk import VALID, bodies
 from tests.web.rig import JPEG, Listener, chinese, listening
+from tests.web.ui import fixtures
 
 COMMANDS = "/api/lanes/X03/commands"
 
@@ -310,3 +312,63 @@ async def test_a_stopping_box_ends_the_moving_picture(browser: Any, listener: Li
         stopping = asyncio.create_task(listener.server.close())
         assert b"--frame" in await answer.read()
         await stopping
+
+
+def half_typed(**changes: Any) -> dict[str, Any]:
+    """As static/state.js has it."""
+    editor = {"chars": list("甘A12"), "at": 4, "wide": False, "page": ""}
+    draft = {
+        "passage": "P1", "editor": editor, "from": "", "touched": True, "typed": True,
+        "colour": 0, "colourTouched": False, "photo": None, "hex": "6201", "type": None,
+        "class": None, "axles": None, "kilos": "", "weightReason": "", "look": "",
+        "means": "cash", "fen": "", "reason": "",
+    }  # fmt: skip
+    return {**draft, **changes}
+
+
+async def test_what_is_half_typed_is_kept_for_every_screen(
+    browser: Any, listener: Listener
+) -> None:
+    passage = fixtures.passage(id="P1")
+    listener.x03.more = {"state": "checked", "passage": passage}
+    before = listener.x03.changes.count
+    put = await browser.put("/api/lanes/X03/draft", json=half_typed())
+    assert put.status == 200, await put.text()
+    assert listener.x03.changes.count == before + 1
+    told = await (await browser.get("/api/lanes/X03")).json()
+    assert told["draft"] == half_typed()
+    listener.x03.more = {"state": "checked", "passage": {**passage, "id": "P2"}}
+    assert (await (await browser.get("/api/lanes/X03")).json())["draft"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"passage": "P9"}, 404),
+        ({"hex": "62 1"}, 422),
+        ({"editor": None}, 422),
+        ({"password": "1001"}, 422),
+    ],
+)
+async def test_what_is_no_draft_of_this_passage_is_not_kept(
+    browser: Any, listener: Listener, changes: dict[str, Any], status: int
+) -> None:
+    listener.x03.more = {"state": "checked", "passage": fixtures.passage(id="P1")}
+    put = await browser.put("/api/lanes/X03/draft", json=half_typed(**changes))
+    assert put.status == status
+    assert (await (await browser.get("/api/lanes/X03")).json())["draft"] is None
+
+
+async def test_only_the_owners_screen_types(browser: Any, listener: Listener) -> None:
+    passage = fixtures.passage(id="P1", owner="handheld:2")
+    listener.x03.more = {"state": "checked", "passage": passage}
+    put = await browser.put("/api/lanes/X03/draft", json=half_typed())
+    assert (put.status, (await put.json())["code"]) == (409, "flow.not_owner")
+
+
+def test_old_drafts_make_room() -> None:
+    drafts = Drafts()
+    for n in range(KEPT_MAX + 3):
+        drafts.keep(Draft.model_validate(half_typed(passage=f"P{n}")))
+    assert drafts.of({"passage": {"id": "P2"}}) is None
+    assert drafts.of({"passage": {"id": "P3"}}) is not None

@@ -65,13 +65,17 @@ class Page {
     if (old && (old.state !== fresh.state || old.passage?.id !== fresh.passage?.id)) {
       this.error = null;
       this.nudge = '';
-      this.draft = { ...this.draft, look: '' };
+      if (this.draft.look) this.draft = { ...this.draft, look: '' };
       if (!['photo', 'help'].includes(this.dialog?.kind)) this.dialog = null;
       if (['why', 'master', 'stations'].includes(this.place.name)) this.view = 'lane';
       const cue = fresh.state === 'checked' && fresh.passage.findings.length ? 'notice' : CUES[fresh.state] ?? (fresh.problem && 'error');
       if (cue) play(cue, this.settings.volume);
     }
-    this.keep(adopt(this.draft, fresh));
+    const adopted = adopt(this.draft, fresh, this.isMine);
+    // A new link may be to a gateway that knows of nothing.
+    if (isFirst) this.shared = null;
+    else if (adopted !== this.draft) this.shared = adopted;
+    this.keep(adopted);
     if (fresh.state === 'saved' && old?.state !== 'saved') this.countDown(fresh, !old);
     this.draw();
   }
@@ -200,7 +204,16 @@ class Page {
     this.fail(fault);
   }
 
+  /** So that a killed page goes on, and another screen sees it. */
+  async share() {
+    const { draft, s } = this;
+    if (draft === this.shared || !this.link.isUp || !this.isMine || draft.passage !== s?.passage?.id) return;
+    this.shared = draft;
+    await ask('PUT', `/api/lanes/${s.lane}/draft`, draft).catch(fault => { if (!(fault instanceof Refusal)) this.shared = null; });
+  }
+
   tick() {
+    this.share();
     const idleFor = performance.now() - this.touchedAt;
     if (this.settings.lock && this.shown === 'idle' && idleFor > this.settings.lock * 60_000) this.lock();
     if (this.pending || this.s?.busy || ['boot', 'idle'].includes(this.shown)) this.draw();

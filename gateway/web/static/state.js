@@ -12,10 +12,11 @@ export const emptyDraft = (passage = '') => ({
   class: null, axles: null, kilos: '', weightReason: '', look: '', means: 'cash', fen: '', reason: '',
 });
 
-/** The plate comes from the camera or from what was submitted, never from card or tag. */
-export function adopt(draft, { passage }) {
+/** The plate comes from the camera or from what was submitted, never from card or tag. What another screen types is
+ * looked at, and gone on with after a take-over; of our own we know more than the gateway. */
+export function adopt(draft, { passage, draft: told }, isMine) {
   if (!passage) return draft.passage ? emptyDraft() : draft;
-  const kept = draft.passage === passage.id ? draft : emptyDraft(passage.id);
+  const kept = isMine && draft.passage === passage.id ? draft : { ...emptyDraft(passage.id), ...told };
   const source = passage.plate ? passage : passage.lpr;
   if (kept.touched || kept.from || !source?.plate) return kept;
   return { ...kept, editor: editorOf(source.plate), from: source.plate, colour: source.colour ?? guessColour(source.plate), colourTouched: source.colour != null };

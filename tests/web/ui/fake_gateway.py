@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from gateway.web.drafts import Draft
 from gateway.web.page import digests
 from gateway.web.page_words import PAGE_WORDS
 from gateway.web.screens import dressed
@@ -49,11 +50,14 @@ class Script:
         self.ui = "a" * 64
         self.is_pseudo = False
         self.wrong: list[str] = []
+        self.drafts: dict[str, dict[str, Any]] = {}
         self.language = "zh-CN"
 
     def shown(self) -> dict[str, Any]:
         """The snapshot as a screen gets it."""
-        return dressed(self.snapshot, speaking(self.language), self.started_ms, has_bench=True)
+        shown = dressed(self.snapshot, speaking(self.language), self.started_ms, has_bench=True)
+        passage = self.snapshot["passage"]
+        return {**shown, "draft": passage and self.drafts.get(passage["id"])}
 
     def gateway(self) -> dict[str, Any]:
         return {"ui": self.ui, "started_ms": self.started_ms}
@@ -90,6 +94,7 @@ def create_fake() -> web.Application:
     app.router.add_get("/api/live", _live)
     app.router.add_post("/api/lanes/{lane}/commands", _command)
     app.router.add_put("/api/lanes/{lane}/photos/{sha256}", _keep_photo)
+    app.router.add_put("/api/lanes/{lane}/draft", _keep_draft)
     app.router.add_get("/api/lanes/{lane}/camera.jpg", _camera)
     app.router.add_get("/api/photos/{sha256}", _camera)
     for method in ("GET", "POST", "DELETE"):
@@ -178,6 +183,15 @@ async def _carry_out(script: Script, command: str) -> Answer | None:
 async def _keep_photo(request: web.Request) -> web.Response:
     request.app[SCRIPT].photos[request.match_info["sha256"]] = await request.read()
     return web.json_response({"sha256": request.match_info["sha256"], "size": 1})
+
+
+async def _keep_draft(request: web.Request) -> web.Response:
+    """Held to the real one's shape."""
+    draft = Draft.model_validate_json(await request.text(), strict=True)
+    script = request.app[SCRIPT]
+    script.drafts[draft.passage] = draft.model_dump(by_alias=True)
+    await script.push()
+    return web.json_response({"passage": draft.passage})
 
 
 async def _camera(_: web.Request) -> web.Response:

@@ -51,6 +51,48 @@ async def test_a_reload_keeps_the_draft(booth: Screen) -> None:
     assert await booth.plate() == "甘A12"
 
 
+async def kept(screen: Screen, text: str) -> None:
+    """Until the gateway knows of it."""
+    async with asyncio.timeout(8):
+        while [draft["editor"]["chars"] for draft in screen.script.drafts.values()] != [list(text)]:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_killed_page_goes_on_in_the_middle_of_a_plate(booth: Screen) -> None:
+    """Nothing is left of it: not its session storage either."""
+    await half_typed(booth)
+    await kept(booth, "甘A12")
+    await booth.page.evaluate("sessionStorage.clear()")
+    await booth.page.reload()
+    await booth.page.wait_for_selector(".cells")
+    assert await booth.plate() == "甘A12"
+    await booth.settle()
+    await booth.key("3")
+    assert await booth.plate() == "甘A123"
+
+
+async def test_a_gateway_started_anew_is_told_again(booth: Screen) -> None:
+    await half_typed(booth)
+    await kept(booth, "甘A12")
+    booth.script.drafts.clear()
+    await booth.script.drop()
+    await kept(booth, "甘A12")
+
+
+async def test_another_screen_sees_each_character(booth: Screen) -> None:
+    await half_typed(booth)
+    booth.script.session = {**fixtures.session(), "owner": "handheld:2"}
+    other = await booth.context.new_page()
+    await other.goto(booth.url)
+    await other.wait_for_selector(".cells")
+    await booth.key("3")
+    await other.wait_for_function(
+        "() => [...document.querySelectorAll('.cell')].map(c => c.innerText).join('')"
+        ".startsWith('甘A123')"
+    )
+    assert await other.locator("[data-primary]").is_disabled()
+
+
 async def test_a_gateway_that_stays_away_is_told_within_six_seconds(booth: Screen) -> None:
     await half_typed(booth)
     await booth.context.route("**/api/live*", lambda route: route.abort())
