@@ -166,9 +166,9 @@ def _card(issue: IssueInfo, now_ms: int) -> Found:
     if issue.card_kind not in set(CardKind):
         yield 25, f"卡片类型 {issue.card_kind} 不能使用"
     if issue.valid_to < today:
-        yield 21, f"有效期到 {_date(issue.valid_to)}"
+        yield 21, f"卡有效期到 {_date(issue.valid_to)}"
     if issue.valid_from > today:
-        yield 22, f"{_date(issue.valid_from)} 起才有效"
+        yield 22, f"卡 {_date(issue.valid_from)} 起才有效"
 
 
 def _entry(toll: TollInfo | None, now_ms: int) -> Found:
@@ -185,9 +185,9 @@ def _entry(toll: TollInfo | None, now_ms: int) -> Found:
 def _listed(media: Media, parameters: Parameters, list_age_s: int) -> Found:
     listing = parameters.status_list
     if hit := listing.find(media.card.issue.card_id):
-        yield 24, f"卡在状态名单内：{hit.reason}（{hit.listed_at}）"
+        yield 24, f"卡在状态名单内：{hit.reason}（{_day(hit.listed_at)} 起）"
     if media.tag and (hit := listing.find(media.tag.system.contract_serial)):
-        yield 6, f"标签在状态名单内：{hit.reason}（{hit.listed_at}）"
+        yield 6, f"标签在状态名单内：{hit.reason}（{_day(hit.listed_at)} 起）"
     if list_age_s > parameters.policy.status_list_stale_hours * 3600:
         yield 149, f"状态名单 {list_age_s // 3600} 小时没有更新"
 
@@ -241,6 +241,11 @@ def _trip_agreement(media: Media, tag: TagFacts) -> Found:
 
 def _plate(plate: str, colour: int) -> str:
     return f"{plate}（{COLOURS.get(colour, str(colour))}）"
+
+
+def _day(listed_at: str) -> str:
+    """Of an ISO 8601 time; what is none is shown as it came."""
+    return listed_at.partition("T")[0]
 
 
 def _date(yyyymmdd: str) -> str:
