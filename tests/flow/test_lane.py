@@ -282,7 +282,7 @@ async def test_a_disk_that_refuses_moves_no_money_and_the_lane_recovers(
     assert len(box.world.card.ledger) == len(await box.records()) == 1
 
 
-@pytest.mark.parametrize("read", range(1, 13))
+@pytest.mark.parametrize("read", range(1, 12))
 async def test_a_disk_that_fails_again_while_a_refused_row_is_read_back_hides_no_passage(
     box: Box, monkeypatch: pytest.MonkeyPatch, read: int
 ) -> None:
