@@ -147,6 +147,8 @@ def is_disk_trouble(fault: BaseException) -> bool:
 
 def is_damage(fault: BaseException) -> bool:
     """The file is not what SQLite once wrote."""
+    if str(fault).startswith("Could not decode"):  # Python's own, of a text that is none any more
+        return True
     code = getattr(fault, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 

@@ -5,7 +5,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from gateway.spool.copies import Copies
+from gateway.store import Store
+from tests.spool.used import content, fill
 from tests.still_clock import StillClock
 
 
@@ -27,3 +31,17 @@ def test_a_file_cut_off_while_it_was_being_made_is_no_damage(tmp_path: Path) -> 
     assert list(copies.repairs) == []
     assert copies.handle().execute("SELECT count(*) FROM journal").fetchone() == (0,)
     copies.close()
+
+
+@pytest.mark.parametrize("byte", [0xFF, 0x80, 0xC0])
+async def test_a_schema_whose_text_is_none_any_more_is_damage(tmp_path: Path, byte: int) -> None:
+    await fill(tmp_path, 3)
+    before, database = content(tmp_path), tmp_path / "lane.db"
+    raw = bytearray(database.read_bytes())
+    at = raw.index(b'CREATE TABLE "record"') + 30
+    raw[at] = byte
+    database.write_bytes(raw)
+    store = await Store.open(database, StillClock())
+    assert len(store.repairs) == 1
+    await store.close()
+    assert content(tmp_path) == before
