@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gateway.durable import sync_folder, write_synced
 from gateway.errors import NotFound, PhotoInvalid, StoreUnavailable
+from gateway.spool.health import words
 from gateway.store import Store
 from gateway.units import Clock
 
@@ -165,7 +166,7 @@ class Evidence:
             with suppress(OSError):  # a full disk needs its space back
                 incoming.unlink(missing_ok=True)
             raise StoreUnavailable(
-                f"照片存不下：{broken.strerror}", "照片没有存上。请通知维护人员检查磁盘"
+                f"照片存不下：{words(broken)}", "照片没有存上。请通知维护人员检查磁盘"
             ) from broken
 
     def _unlink(self, paths: Sequence[Path]) -> None:

@@ -18,7 +18,7 @@ from gateway.errors import StoreUnavailable
 from gateway.spool.copies import SPOOL
 from gateway.spool.database import is_damage
 from gateway.spool.draft import Draft, Entry, Work
-from gateway.spool.health import Health
+from gateway.spool.health import Health, words
 from gateway.spool.log import BLOCK
 from gateway.spool.repair import Repair
 from gateway.spool.reserve import Reserve
@@ -93,13 +93,13 @@ class Store:
             return await self._read(sql, params)
         except sqlite3.Error as broken:
             if not is_damage(broken):
-                raise StoreUnavailable(f"数据库读取失败：{broken}") from broken
+                raise StoreUnavailable(f"数据库读取失败：{words(broken)}") from broken
             why = str(broken)
         await self._writer.submit(why, HEAL)
         try:
             return await self._read(sql, params)
         except sqlite3.Error as broken:
-            raise StoreUnavailable(f"数据库读取失败：{broken}") from broken
+            raise StoreUnavailable(f"数据库读取失败：{words(broken)}") from broken
 
     async def settle(self) -> None:
         """Return when the tables have followed all that is logged. Raises: StoreUnavailable."""

@@ -138,7 +138,7 @@ async def test_a_full_disk_is_said_and_selling_goes_on_when_there_is_room(store:
     def large(db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO sync_mark VALUES ('large', ?, 1)", ("x" * 100_000,))
 
-    with pytest.raises(StoreUnavailable, match="磁盘不能写"):
+    with pytest.raises(StoreUnavailable, match="磁盘满了"):
         await store.write(large)
     store.pretend_full(False)
     await store.write(large)

@@ -31,7 +31,7 @@ from gateway.spool.database import (
 )
 from gateway.spool.draft import Draft, Work
 from gateway.spool.frame import Row
-from gateway.spool.health import Health, errno_of
+from gateway.spool.health import Health, errno_of, words
 from gateway.spool.log import BLOCK, CHECKED_AT_START, Gone, Spool
 from gateway.spool.repair import Repair
 from gateway.spool.reserve import RESERVE, Reserve
@@ -159,7 +159,7 @@ class Copies:
             self.health.tables_said(errno_of(broken))
             log.error("the tables cannot follow", extra={"reason": str(broken)})
             if not is_wrong(broken) or self._rebuilt_at == self.followed:
-                raise StoreUnavailable(f"磁盘不能写：{broken}") from broken
+                raise StoreUnavailable(words(broken)) from broken
             self.heal(str(broken))
 
     def finds_room(self, broken: BaseException) -> bool:

@@ -55,3 +55,11 @@ def errno_of(fault: BaseException) -> int:
         return fault.errno or errno.EIO
     code = getattr(fault, "sqlite_errorcode", 0)
     return _ERRNO.get(code) or _ERRNO.get(code & 0xFF, errno.EIO)
+
+
+_WORDS = {errno.ENOSPC: "磁盘满了", errno.EDQUOT: "磁盘满了", errno.EROFS: "磁盘变成了只读"}
+
+
+def words(fault: BaseException) -> str:
+    """The same for people, in Chinese; the system's own words go to the log."""
+    return _WORDS.get(errno_of(fault), "磁盘读写出错")

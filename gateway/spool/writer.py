@@ -24,7 +24,7 @@ from gateway.spool.copies import Copies
 from gateway.spool.database import is_damage, is_disk_trouble
 from gateway.spool.draft import Draft, Work
 from gateway.spool.frame import Row
-from gateway.spool.health import errno_of
+from gateway.spool.health import errno_of, words
 from gateway.spool.log import BLOCK
 from gateway.units import Clock
 
@@ -202,7 +202,7 @@ class Writer:
             try:
                 self.copies.look_again()
             except OSError as no:
-                raise StoreUnavailable(f"磁盘读写出错：{no.strerror}") from no
+                raise StoreUnavailable(words(no)) from no
 
     # ---- the log ----
 
@@ -229,7 +229,7 @@ class Writer:
         except OSError as broken:
             self.copies.health.log_said(errno_of(broken))
             log.error("the log takes no rows", extra={"reason": str(broken)})
-            results = [(None, StoreUnavailable(f"磁盘不能写：{broken.strerror}"))] * len(group)
+            results = [(None, StoreUnavailable(words(broken)))] * len(group)
         self.last_commit_ms = (time.perf_counter() - begun) * 1000
         _tell_all(group, results)
 
@@ -242,7 +242,7 @@ class Writer:
             if not is_disk_trouble(fault):
                 return None, fault
             self._heal(fault)
-            return None, StoreUnavailable(f"数据库读取失败：{fault}")
+            return None, StoreUnavailable(f"数据库读取失败：{words(fault)}")
 
     # ---- the tables ----
 
@@ -273,7 +273,7 @@ class Writer:
                 self.copies.health.tables_said(errno_of(broken))
             log.error("commit failed", extra={"reason": str(broken)})
             self._heal(broken)
-            results = [(None, StoreUnavailable(f"磁盘不能写：{broken}"))] * len(group)
+            results = [(None, StoreUnavailable(words(broken)))] * len(group)
         self.last_commit_ms = (time.perf_counter() - begun) * 1000
         self.copies.commits += 1
         _tell_all(group, results)
@@ -311,7 +311,7 @@ class Writer:
 def _as_fault(broken: BaseException) -> BaseException:
     """Why it does not open: the disk, or a bug, and then as it is."""
     if isinstance(broken, (sqlite3.Error, OSError)):
-        return StoreUnavailable(f"数据库打不开：{broken}")
+        return StoreUnavailable(f"数据库打不开：{words(broken)}（{broken}）")
     return broken
 
 
