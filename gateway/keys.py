@@ -86,12 +86,15 @@ def prepare(data: Path) -> Signer:
     private, public = folder / PRIVATE, folder / PUBLIC
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     raw, shown = _bytes(private), _bytes(public)
+    is_first = not private.exists() and not public.exists()
     try:
-        signer = _believed(raw, shown, private) if private.exists() else _made()
+        signer = _made() if is_first else _believed(raw, shown, private)
     except KeyMissing as bad:
         log.error("the signing key is set aside", extra={"why": bad.detail})
-        private.replace(_free_name(folder))
-        signer = _made()
+        for old in (private, public):  # the public half, too: old exports are checked with it
+            if old.exists():
+                old.replace(_free_name(old))
+        raw, shown, signer = b"", b"", _made()
     for path, has, wanted, mode in (
         (private, raw, signer.private_pem + signer.public_pem, 0o600),
         (public, shown, signer.public_pem, 0o644),
@@ -158,6 +161,6 @@ def _start_of(path: Path) -> bytes:
         return file.read(PUBLIC_BYTES_MAX)
 
 
-def _free_name(folder: Path) -> Path:
-    used = len(list(folder.glob(f"{PRIVATE}.bad*")))
-    return folder / f"{PRIVATE}.bad{used + 1}"
+def _free_name(file: Path) -> Path:
+    used = len(list(file.parent.glob(f"{file.name}.bad*")))
+    return Path(f"{file}.bad{used + 1}")

@@ -164,10 +164,12 @@ def _authority(file: Path, at: datetime) -> _Pair:
 
 
 def _leaf(file: Path, authority: _Pair, names: tuple[str, ...], at: datetime) -> _Pair:
-    kept = _kept(file)
-    if kept is not None and _still_serves(kept.certificate, authority.certificate, names, at):
+    kept, ca = _kept(file), authority.certificate
+    if kept is not None and not _is_from(kept.certificate, ca):
+        _set_aside(file, "issued by another authority")
+        kept = None
+    if kept is not None and _still_serves(kept.certificate, names, at):
         return kept
-    ca = authority.certificate
     begins, ends = at - BACK_DATED, min(at + LEAF_LIFE, ca.not_valid_after_utc)
     begins = max(begins, ca.not_valid_before_utc)
     if ends - begins < RENEW_BEFORE:  # a clock far off, or the authority's last days
@@ -219,13 +221,15 @@ def _draft(
     )
 
 
-def _still_serves(
-    leaf: x509.Certificate, ca: x509.Certificate, names: tuple[str, ...], at: datetime
-) -> bool:
+def _is_from(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
     try:
         leaf.verify_directly_issued_by(ca)
     except (ValueError, TypeError, InvalidSignature):
         return False
+    return True
+
+
+def _still_serves(leaf: x509.Certificate, names: tuple[str, ...], at: datetime) -> bool:
     return leaf.not_valid_after_utc - at >= RENEW_BEFORE and set(_names_of(leaf)) == set(names)
 
 
@@ -263,10 +267,14 @@ def _kept(file: Path) -> _Pair | None:
     except FileNotFoundError:
         return None
     except _Broken as bad:
-        aside = _free_name(file)
-        file.rename(aside)
-        log.error("certificate file moved aside", extra={"file": aside.name, "why": str(bad)})
+        _set_aside(file, str(bad))
         return None
+
+
+def _set_aside(file: Path, why: str) -> None:
+    aside = _free_name(file)
+    file.rename(aside)
+    log.error("certificate file moved aside", extra={"file": aside.name, "why": why})
 
 
 def _free_name(file: Path) -> Path:

@@ -70,6 +70,13 @@ def test_a_flipped_bit_of_the_key_is_no_new_key_unsaid(tmp_path: Path) -> None:
     assert (tmp_path / "keys" / "lane.pem.bad1").read_bytes() == raw
 
 
+def test_a_key_that_is_gone_is_another_one_and_the_old_public_half_is_kept(tmp_path: Path) -> None:
+    first, folder = prepare(tmp_path), tmp_path / "keys"
+    (folder / "lane.pem").unlink()
+    assert prepare(tmp_path).public_hex != first.public_hex
+    assert (folder / "lane.pub.bad1").read_bytes() == first.public_pem
+
+
 def test_what_openssl_itself_trips_over_is_a_broken_key_too(tmp_path: Path) -> None:
     """cryptography.exceptions.InternalError, which is no ValueError (seen)."""
     prepare(tmp_path)

@@ -218,3 +218,12 @@ async def test_an_open_listener_shows_the_renewed_leaf(tmp_path: Path) -> None:
 def test_old_protocols_are_refused(tmp_path: Path) -> None:
     context = prepare(tmp_path, NAMES, NOW).context()
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def test_an_authority_that_is_gone_is_a_new_one_and_its_old_leaf_is_kept_aside(
+    tmp_path: Path,
+) -> None:
+    first = prepare(tmp_path, NAMES, NOW)
+    (tmp_path / tls.AUTHORITY_FILE).unlink()
+    assert prepare(tmp_path, NAMES, NOW).ca_sha256 != first.ca_sha256
+    assert (tmp_path / f"{tls.LEAF_FILE}.broken-1").exists()

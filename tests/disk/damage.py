@@ -1,4 +1,4 @@
-"""Every file of a used folder damaged in every way, then a start: python -m tests.disk.damage … .
+"""Every file of a used folder damaged in every way, then a start.
 
 What is money must be whole again, or was never touched; of everything else nothing may be wrong:
 it is as it was, or it is gone and the box says so.
@@ -10,35 +10,46 @@ import json
 import os
 import shutil
 import sqlite3
-import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 from gateway import tls
-from gateway.spool import segment
+from gateway.app import Gateway
+from gateway.spool import copies, segment
 from gateway.spool.segment import HEAD_SIZE
 from gateway.sync import shelf
+from gateway.sync.center import ManifestEntry
 from gateway.units import SystemClock, beijing
-from tests.disk.story import at_work, be_quick
+from tests.disk import forks
+from tests.disk.forks import Told
+from tests.disk.story import at_work, be_quick, packed, unpacked
 from tests.powercut.life import live
 from tests.powercut.world import World
+from tests.rig.preload import ROOT
 
 NAMES = ("127.0.0.1", "lane.local")
 SOFT = ("delivery", "consumer", "sync_mark", "evidence", "session", "handheld")
-FLIPS = {"lane.db": 400, "lane.db-wal": 200, ".seg": 400, ".jpg": 12, ".pem": 400, ".json": 60}
-"""Flipped bits to choose from of one file, by the end of its name."""
+SMALL = 4096
+"""Bytes of a file of which each byte is flipped; of a larger one, so many as FLIPS says."""
+FLIPS = {"lane.db": 500, "lane.db-wal": 500, ".seg": 250, ".jpg": 24}
+ZEROS = {512: 60, 4096: 30}
+"""So many pages of each size are blanked, of those that hold anything."""
 IGNORED = ("lock", "lane.db-shm", "reserve")
 """Hold nothing."""
+MOMENTS = ("closed", "killed")
+LIMIT_S = 240.0
+PACKAGES = ROOT / "gateway" / "parameters" / "demo"
+TABLE, OLDER, NEWER = "policy", "20251119001", "20251120001"
+"""A package that the centre sent, in its two versions."""
 
 
 class Case(NamedTuple):
-    folder: str
+    moment: str
     """closed: stopped in peace; killed: its last commits are still in SQLite's own log."""
     file: str
     way: str
@@ -46,22 +57,61 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.folder}:{self.file}:{self.way}:{self.at}"
+        return f"{self.moment}:{self.file}:{self.way}:{self.at}"
+
+    @property
+    def sort(self) -> str:
+        """One of each is the least that a sample must have."""
+        return f"{_kind(self.file)}, {self.way.split()[0]}"
 
 
-@dataclass(slots=True)
-class Tally:
-    states: int = 0
-    by_way: Counter[str] = field(default_factory=Counter)
-    by_file: Counter[str] = field(default_factory=Counter)
-    told: Counter[str] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
+class Trial:
+    """`folder` is kept between two runs of the same trial."""
 
-    def said(self) -> str:
-        counts = {name: getattr(self, name) for name in ("by_way", "by_file", "told")}
-        return json.dumps(
-            {"states": self.states, "violations": self.violations, **counts}, ensure_ascii=False
-        )
+    def __init__(self, folder: Path) -> None:
+        be_quick()
+        shelf.read_package = _cached(shelf.read_package)
+        self._folder, self._world = folder, World()
+        self._hashes: list[str] = []
+        self._soft: dict[str, dict[str, Any]] = {}
+        self._before: dict[str, Any] = {}
+
+    def prepare(self) -> Told:
+        return packed(asyncio.run(prepare(self._folder)))
+
+    def ready(self, prepared: Told) -> None:
+        self._world = unpacked(prepared)
+        with closing(_origin(self._folder / "closed")) as db:
+            self._hashes, self._soft = _hashes(db), _soft(db)
+        self._before = {moment: _digests(self._folder / moment) for moment in MOMENTS}
+
+    def plan(self) -> list[Case]:
+        return list(cases(self._folder))
+
+    def attempt(self, case: Case, slot: int) -> Told:
+        box = forks.fresh(self._folder, slot) / "box"
+        shutil.rmtree(box, ignore_errors=True)
+        shutil.copytree(self._folder / case.moment, box)
+        spoil(box, case, self._folder / "old")
+        told, wrong = asyncio.run(self._judge(box, case))
+        return {
+            "violations": wrong,
+            "by way": {case.way.split()[0]: 1},
+            "by file": {_kind(case.file): 1},
+            "came of it": {told: 1},
+        }
+
+    async def _judge(self, box: Path, case: Case) -> tuple[str, list[str]]:
+        """What people were told, and what is wrong all the same."""
+        tls.prepare(box / "tls", NAMES, beijing(SystemClock().now_ms())).context()
+        chance = Random(case.at)
+        life = await live(box, self._world.copy(), self._hashes, chance, may_mend=True)
+        said = [*_incidents(box), *(str(p.relative_to(box)) for p in _aside(box))]
+        wrong = [one for one in life.violations if not _is_lost_photo(one, case)]
+        wrong += _soft_changes(self._soft, box, case, said)
+        wrong += _changed(self._before[case.moment], _digests(box), said)
+        wrong += _older_tables(box)
+        return "said so" if said else "nothing to say", wrong
 
 
 # ---- the folder ------------------------------------------------------------------------------
@@ -72,10 +122,13 @@ async def prepare(folder: Path) -> World:
     world, box_folder = World(), folder / "live"
     async with at_work(box_folder, world, "one") as (box, booth, _):
         tls.prepare(box_folder / "tls", NAMES, beijing(SystemClock().now_ms()))
+        await _stage(box, OLDER)
         await booth.serve({"preset": "car"})
         await box.outbox.drain()
     shutil.copytree(box_folder, folder / "old")
     async with at_work(box_folder, world, "two") as (box, booth, _):
+        await _stage(box, NEWER)
+        copies.CHECKPOINT_COMMITS = 10**9  # so that SQLite's own log holds what the file does not
         for preset in ("truck", "minimum_fare", "car"):
             await booth.serve({"preset": preset})
             await box.store.write(_marks(preset))
@@ -83,8 +136,27 @@ async def prepare(folder: Path) -> World:
         await box.outbox.drain()
         await box.store.settle()
         shutil.copytree(box_folder, folder / "killed")
+        assert (folder / "killed" / "lane.db-wal").stat().st_size
     shutil.copytree(box_folder, folder / "closed")
     return world
+
+
+async def _stage(box: Gateway, version: str) -> None:
+    """A package of the centre's, on the shelf and beside the database."""
+    policy = json.loads((PACKAGES / f"{TABLE}.json").read_text("utf-8"))
+    policy |= {
+        "version": version,
+        "effective_from": f"{version[:4]}-11-{version[6:8]}T00:00:00+08:00",
+    }
+    raw = json.dumps(policy).encode()
+    entry = ManifestEntry(
+        name=TABLE,
+        version=version,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        size=len(raw),
+        effective_from=policy["effective_from"],
+    )
+    await box.shelf.stage(entry, raw)
 
 
 def _marks(name: str) -> Callable[[sqlite3.Connection], None]:
@@ -107,39 +179,46 @@ def _marks(name: str) -> Callable[[sqlite3.Connection], None]:
 # ---- what is done to it ----------------------------------------------------------------------
 
 
-def cases(folder: Path, chance: Random) -> list[Case]:
-    """All ways for all files, in an order of chance; whole kinds before more flips of one."""
-    found: list[Case] = []
-    for moment in ("closed", "killed"):
+def cases(folder: Path) -> Iterator[Case]:
+    """All ways for all files. What is alike at both moments is flipped at one of them."""
+    for moment in MOMENTS:
         for path in sorted((folder / moment).rglob("*")):
             name = str(path.relative_to(folder / moment))
-            if path.is_file() and not name.endswith(IGNORED):
-                found += _ways(moment, name, path, folder / "old" / name, chance)
-        files = [p.name for p in sorted((folder / moment / "spool").glob("*.seg"))]
-        found += [
-            Case(moment, f"spool/{a}", f"swapped with {b}") for a in files for b in files if a < b
-        ]
-    chance.shuffle(found)
-    return found
+            if not path.is_file() or name.endswith(IGNORED):
+                continue
+            raw, old = path.read_bytes(), folder / "old" / name
+            yield Case(moment, name, "deleted")
+            if old.exists() and old.read_bytes() != raw:
+                yield Case(moment, name, "old copy")
+            yield from _blanked(moment, name, raw)
+            yield from _cut(moment, name, raw)
+            other = folder / MOMENTS[moment == MOMENTS[0]] / name
+            is_alike = not name.endswith(".db") and other.exists() and other.read_bytes() == raw
+            yield from _flipped(moment, name, raw, is_alike=is_alike)
+        files = sorted(path.name for path in (folder / moment / "spool").glob("*.seg"))
+        for a, b in combinations(files, 2):
+            yield Case(moment, f"spool/{a}", f"swapped with {b}")
 
 
-def _ways(moment: str, name: str, path: Path, old: Path, chance: Random) -> Iterator[Case]:
-    raw = path.read_bytes()
-    yield Case(moment, name, "deleted")
-    if old.exists() and old.read_bytes() != raw:
-        yield Case(moment, name, "old copy")
-    used = _used(name, raw)
-    for size in (512, 4096):
+def _blanked(moment: str, name: str, raw: bytes) -> Iterator[Case]:
+    for size, most in ZEROS.items():
         pages = [at for at in range(0, len(raw), size) if any(raw[at : at + size])]
-        yield from (Case(moment, name, f"zeroed {size}", at) for at in _some(pages, 30, chance))
+        yield from (Case(moment, name, f"zeroed {size}", at) for at in _some(pages, most, name))
+
+
+def _cut(moment: str, name: str, raw: bytes) -> Iterator[Case]:
     lengths = [0, 1, 99, 511, 512, 4095, 4096, len(raw) // 2, len(raw) - 1]
-    lengths += [chance.randrange(len(raw)) for _ in range(10)] if raw else []
-    yield from (
-        Case(moment, name, "cut", at) for at in sorted({n for n in lengths if n < len(raw)})
-    )
-    count = next((n for end, n in FLIPS.items() if name.endswith(end)), 60)
-    bits = [chance.choice(used) * 8 + chance.randrange(8) for _ in range(count)] if used else []
-    yield from (Case(moment, name, "flipped", bit) for bit in bits)
+    lengths += _some(range(len(raw)), 10, name)
+    yield from (Case(moment, name, "cut", at) for at in sorted(set(lengths)) if at < len(raw))
+
+
+def _flipped(moment: str, name: str, raw: bytes, *, is_alike: bool) -> Iterator[Case]:
+    used = _used(name, raw)
+    most = next((n for end, n in FLIPS.items() if name.endswith(end)), SMALL)
+    for at in used if len(used) <= most else _some(used, most, name):
+        chance = zlib.crc32(f"{name} {at}".encode())
+        if not is_alike or moment == MOMENTS[chance >> 8 & 1]:
+            yield Case(moment, name, "flipped", at * 8 + chance % 8)
 
 
 def _used(name: str, raw: bytes) -> list[int]:
@@ -151,8 +230,8 @@ def _used(name: str, raw: bytes) -> list[int]:
     return [*range(HEAD_SIZE), *range(HEAD_SIZE, max(ends, default=HEAD_SIZE))] if head else []
 
 
-def _some(what: list[int], count: int, chance: Random) -> list[int]:
-    return sorted(chance.sample(what, min(count, len(what))))
+def _some(what: Sequence[int], most: int, name: str) -> list[int]:
+    return sorted(Random(name).sample(what, min(most, len(what))))
 
 
 def spoil(box: Path, case: Case, old: Path) -> None:
@@ -179,40 +258,17 @@ def spoil(box: Path, case: Case, old: Path) -> None:
 # ---- and what comes of it --------------------------------------------------------------------
 
 
-async def judge(folder: Path, case: Case, world: World, tally: Tally) -> None:
-    box = folder / "box"
-    shutil.rmtree(box, ignore_errors=True)
-    shutil.copytree(folder / case.folder, box)
-    spoil(box, case, folder / "old")
-    before = _digests(folder / case.folder)
-    hashes = _hashes(folder / "closed")
-    tally.states += 1
-    tally.by_way[case.way.split()[0]] += 1
-    tally.by_file[_kind(case.file)] += 1
-    try:
-        found = tls.prepare(box / "tls", NAMES, beijing(SystemClock().now_ms()))
-        found.context()
-        life = await live(box, world.copy(), hashes, Random(case.at), may_mend=True)
-    except Exception as bug:  # noqa: BLE001 - whatever it is, it is a finding
-        tally.violations.append(f"{case.name}: died of {bug!r}")
-        return
-    said = [*_incidents(box), *(str(p.relative_to(box)) for p in _aside(box))]
-    tally.told["said so" if said else "nothing to say"] += 1
-    wrong = [one for one in life.violations if not _is_lost_photo(one, case, box)]
-    wrong += _soft_changes(folder / "closed", box, case, said)
-    if case.file.startswith("tls") and not said and _digests(box, "tls") != before["tls"]:
-        wrong.append("another certificate, and nobody was told")
-    tally.violations += [f"{case.name}: {one}" for one in wrong]
-
-
-def _is_lost_photo(said: str, case: Case, box: Path) -> bool:
+def _is_lost_photo(said: str, case: Case) -> bool:
     """A photo has one copy: the box can say that it is spoilt, and does when it is looked at."""
-    return case.file.endswith(".jpg") and "photo" in said and not (box / "nothing").exists()
+    return case.file.endswith(".jpg") and "photo" in said
 
 
-def _soft_changes(origin: Path, box: Path, case: Case, said: list[str]) -> Iterator[str]:
+def _soft_changes(
+    before: dict[str, dict[str, Any]], box: Path, case: Case, said: list[str]
+) -> Iterator[str]:
     """A row is as it was, or it is gone and that was told; never another."""
-    before, after = _soft(origin), _soft(box)
+    with closing(sqlite3.connect(box / "lane.db")) as db:
+        after = _soft(db)
     for table in SOFT:
         new = {key: row for key, row in after[table].items() if key in before[table]}
         changed = [k for k, row in new.items() if row[:2] != before[table][k][:2]]
@@ -224,13 +280,17 @@ def _soft_changes(origin: Path, box: Path, case: Case, said: list[str]) -> Itera
             yield f"{len(gone)} rows of {table} are gone, and nobody was told"
 
 
-def _soft(box: Path) -> dict[str, dict[str, Any]]:
-    with closing(sqlite3.connect(box / "lane.db")) as db:
-        return {
-            table: {str(row[:2] if table == "delivery" else row[0]): row
-                    for row in db.execute(f"SELECT * FROM {table}")}
-            for table in SOFT
-        }  # fmt: skip
+def _soft(db: sqlite3.Connection) -> dict[str, dict[str, Any]]:
+    return {
+        table: {str(row[:2] if table == "delivery" else row[0]): row
+                for row in db.execute(f"SELECT * FROM {table}")}
+        for table in SOFT
+    }  # fmt: skip
+
+
+def _origin(box: Path) -> sqlite3.Connection:
+    """Of a box that was stopped: nothing is made beside it by looking."""
+    return sqlite3.connect(f"file:{box / 'lane.db'}?immutable=1", uri=True)
 
 
 def _incidents(box: Path) -> list[str]:
@@ -240,39 +300,40 @@ def _incidents(box: Path) -> list[str]:
 
 
 def _aside(box: Path) -> list[Path]:
-    return [*box.glob("**/quarantine/*"), *box.glob("**/*.broken-*")]
+    aside = ("**/quarantine/*", "**/*.broken-*", "**/*.bad*")
+    return [path for pattern in aside for path in box.glob(pattern)]
 
 
-def _hashes(box: Path) -> list[str]:
-    with closing(sqlite3.connect(f"file:{box / 'lane.db'}?mode=ro", uri=True)) as db:
-        rows = db.execute("SELECT hash FROM journal ORDER BY seq").fetchall()
+def _hashes(db: sqlite3.Connection) -> list[str]:
+    rows = db.execute("SELECT hash FROM journal ORDER BY seq").fetchall()
     return [row_hash.hex() for (row_hash,) in rows]
 
 
-def _digests(box: Path, below: str = "") -> dict[str, Any]:
-    files = {
-        str(p.relative_to(box)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted((box / below).rglob("*"))
-        if p.is_file()
-    }
-    return files if below else {**files, "tls": _digests(box, "tls")}
+def _digests(box: Path) -> dict[str, str]:
+    """Of what this box is known by."""
+    names = ("tls/authority.pem", "keys/lane.pem", "keys/lane.pub")
+    return {name: hashlib.sha256((box / name).read_bytes()).hexdigest() for name in names}
+
+
+def _changed(before: dict[str, str], after: dict[str, str], said: list[str]) -> Iterator[str]:
+    """Another key or authority than before, and nobody was told."""
+    for name, digest in before.items():
+        if after.get(name) != digest and not said:
+            yield f"{name} is another one, and nobody was told"
+
+
+def _older_tables(box: Path) -> Iterator[str]:
+    """A package has two copies: damage to one of them costs nothing."""
+    with closing(sqlite3.connect(box / "lane.db")) as db:
+        (body,) = db.execute(
+            "SELECT body FROM journal WHERE event = 'ReadRequested' ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+    if (used := json.loads(body)["parameters"][TABLE]) != NEWER:
+        yield f"{TABLE} {used} is in force"
 
 
 def _kind(file: str) -> str:
     return "photo" if file.endswith(".jpg") else Path(file).suffix.lstrip(".") or file
-
-
-async def main(folder: Path, seconds: float, seed: str, share: int, of: int) -> Tally:
-    be_quick()
-    shelf.read_package = _cached(shelf.read_package)
-    deadline, tally = time.monotonic() + seconds, Tally()
-    world = await prepare(folder)
-    for number, case in enumerate(cases(folder, Random(seed))):
-        if number % of == share:
-            if time.monotonic() > deadline:
-                break
-            await judge(folder, case, world, tally)
-    return tally
 
 
 def _cached(real: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -285,22 +346,3 @@ def _cached(real: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         return known[digest]
 
     return read
-
-
-async def _only(folder: Path, name: str) -> Tally:
-    be_quick()
-    tally, world = Tally(), await prepare(folder)
-    moment, file, way, at = name.split(":")
-    await judge(folder, Case(moment, file, way, int(at)), world, tally)
-    return tally
-
-
-if __name__ == "__main__":
-    where = Path(sys.argv[1])
-    shutil.rmtree(where, ignore_errors=True)
-    where.mkdir(parents=True)
-    if len(sys.argv) == 3:
-        print(asyncio.run(_only(where, sys.argv[2])).said())
-    else:
-        spent, dice, mine, all_ = sys.argv[2:]
-        print(asyncio.run(main(where, float(spent), dice, int(mine), int(all_))).said())

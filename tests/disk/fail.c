@@ -17,13 +17,14 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { WRITE = 1, SYNC = 2, OPEN = 4, RENAME = 8, CUT = 16, NAME = 32, READ = 64 };
+enum { WRITE = 1, SYNC = 2, OPEN = 4, RENAME = 8, CUT = 16, UNLINK = 32, READ = 64, MKDIR = 128 };
 enum { NOTHING = 0, ALL = 1, PART = 2, LATE = 3 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char root[PATH_MAX];
 static size_t root_length;
-static int mask, nth, number, for_ever, manner, calls, hits;
+static int mask, nth, number, for_ever, manner, hits;
+static int counts[8]; /* of each kind in the mask, since it was armed */
 static const useconds_t LATE_US = 150000;
 
 #define REAL(name) \
@@ -41,12 +42,13 @@ void fail_watch(const char *folder)
 void fail_arm(int kinds, int which, int code, int sticky, int how)
 {
     pthread_mutex_lock(&lock);
-    mask = kinds, nth = which, number = code, for_ever = sticky, manner = how, calls = hits = 0;
+    mask = kinds, nth = which, number = code, for_ever = sticky, manner = how, hits = 0;
+    memset(counts, 0, sizeof counts);
     pthread_mutex_unlock(&lock);
 }
 
 void fail_disarm(void) { mask = 0; }
-int fail_calls(void) { return calls; }
+int fail_calls(int kind) { return counts[__builtin_ctz((unsigned)kind)]; }
 int fail_hits(void) { return hits; }
 
 static int is_ours(const char *path)
@@ -73,7 +75,7 @@ static int refused(int kind)
 {
     if (!(mask & kind)) return -1;
     pthread_mutex_lock(&lock);
-    int which = ++calls, how = -1;
+    int which = ++counts[__builtin_ctz((unsigned)kind)], how = -1;
     if ((mask & kind) && (for_ever ? which >= nth : which == nth)) hits++, how = manner;
     pthread_mutex_unlock(&lock);
     return how;
@@ -136,8 +138,8 @@ int posix_fallocate64(int fd, off64_t at, off64_t size)
 int posix_fallocate(int fd, off_t at, off_t size) { return posix_fallocate64(fd, at, size); }
 
 int rename(const char *from, const char *to) { REAL(rename); int how = refused_path(RENAME, from); SIMPLE(how, real(from, to)); }
-int unlink(const char *path) { REAL(unlink); int how = refused_path(NAME, path); SIMPLE(how, real(path)); }
-int mkdir(const char *path, mode_t mode) { REAL(mkdir); int how = refused_path(NAME, path); SIMPLE(how, real(path, mode)); }
+int unlink(const char *path) { REAL(unlink); int how = refused_path(UNLINK, path); SIMPLE(how, real(path)); }
+int mkdir(const char *path, mode_t mode) { REAL(mkdir); int how = refused_path(MKDIR, path); SIMPLE(how, real(path, mode)); }
 
 #define OPENED(name) \
     REAL(name); \

@@ -1,18 +1,16 @@
-"""The shim `fail.c`: built by the system's compiler, loaded before libc, told from here."""
+"""The shim `fail.c`, told from here what the disk says to which call."""
 
 import ctypes
 import errno
 import os
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 SOURCE = Path(__file__).with_name("fail.c")
-ROOT = SOURCE.parents[2]
-KINDS = {"write": 1, "sync": 2, "open": 4, "rename": 8, "cut": 16, "name": 32, "read": 64}
+KINDS = {"write": 1, "sync": 2, "open": 4, "rename": 8, "cut": 16, "unlink": 32, "read": 64,
+         "mkdir": 128}  # fmt: skip
 MANNERS = {"nothing": 0, "all": 1, "part": 2, "late": 3}
+NEVER = 10**9
 
 
 class Fault(NamedTuple):
@@ -30,49 +28,26 @@ class Fault(NamedTuple):
         return f"{self.kind} {said} {how}, {self.manner} done"
 
 
+_REFUSED = tuple(
+    (kind, number, "nothing")
+    for kind in KINDS
+    for number in (errno.EIO, errno.ENOSPC, errno.EROFS)
+    if kind != "read" or number == errno.EIO
+)
+_HALF_DONE = (
+    ("write", errno.EIO, "all"),
+    ("write", errno.ENOSPC, "part"),
+    ("write", 0, "late"),
+    ("sync", errno.EIO, "all"),
+    ("sync", 0, "late"),
+    ("rename", errno.EIO, "all"),
+)
 FAULTS = tuple(
     Fault(kind, number, manner, for_ever)
-    for kind, number, manner in (
-        ("write", errno.EIO, "nothing"),
-        ("write", errno.EIO, "all"),
-        ("write", errno.ENOSPC, "nothing"),
-        ("write", errno.ENOSPC, "part"),
-        ("write", errno.EROFS, "nothing"),
-        ("write", 0, "late"),
-        ("sync", errno.EIO, "nothing"),
-        ("sync", errno.EIO, "all"),
-        ("sync", errno.ENOSPC, "all"),
-        ("sync", 0, "late"),
-        ("open", errno.EIO, "nothing"),
-        ("open", errno.ENOSPC, "nothing"),
-        ("open", errno.EROFS, "nothing"),
-        ("rename", errno.EIO, "nothing"),
-        ("rename", errno.EIO, "all"),
-        ("cut", errno.EIO, "nothing"),
-        ("cut", errno.ENOSPC, "nothing"),
-        ("name", errno.EIO, "nothing"),
-        ("read", errno.EIO, "nothing"),
-    )
+    for kind, number, manner in _REFUSED + _HALF_DONE
     for for_ever in (False, True)
     if not (manner == "late" and for_ever)
 )
-
-
-def build(folder: Path) -> Path:
-    """The compiled shim. Raises: FileNotFoundError without gcc, CalledProcessError."""
-    shim = folder / "fail.so"
-    program = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", shim, SOURCE, "-ldl"]
-    subprocess.run([*program, "-lpthread"], check=True, timeout=60)
-    return shim
-
-
-def command(shim: Path, module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """What `subprocess` needs to run one of our modules with the shim in front of libc."""
-    return {
-        "args": [sys.executable, "-W", "ignore", "-m", f"tests.disk.{module}", *arguments],
-        "cwd": ROOT,
-        "env": {**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": str(ROOT)},
-    }
 
 
 class Disk:
@@ -92,12 +67,17 @@ class Disk:
         kind, manner = KINDS[fault.kind], MANNERS[fault.manner]
         self._shim.fail_arm(kind, which, fault.number, int(fault.for_ever), manner)
 
+    def count(self) -> None:
+        """From now on, refusing nothing."""
+        self._shim.fail_arm(sum(KINDS.values()), NEVER, 0, 0, 0)
+
     def heal(self) -> None:
         self._shim.fail_disarm()
 
     @property
-    def calls(self) -> int:
-        return int(self._shim.fail_calls())
+    def calls(self) -> dict[str, int]:
+        """Of each kind since `count`."""
+        return {name: int(self._shim.fail_calls(kind)) for name, kind in KINDS.items()}
 
     @property
     def hits(self) -> int:

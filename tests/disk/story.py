@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from gateway.errors import GatewayError, StaleRevision, StoreUnavailable, Unexpe
 from gateway.flow import lane as lane_module
 from gateway.params import TABLES
 from gateway.spool import writer
+from gateway.spool.reserve import Reserve
 from gateway.units import SystemClock
 from tests.disk.fault import Disk
 from tests.powercut import box as boxes
@@ -31,6 +33,8 @@ WAITS = 40
 """Looks at a lane that does not come to an end, after which it is mended, too."""
 OPEN_S = 20.0
 RETRY_S = 0.02
+RESERVE = (256 * 1024, 64 * 1024)
+"""Size and step of the tables' reserve."""
 
 
 @dataclass(slots=True)
@@ -50,7 +54,20 @@ def be_quick() -> None:
     lane_module.RETRY_S = RETRY_S
     writer.RETRY_S = RETRY_S
     watch.POLL_S = 0.1
+    Reserve.__init__.__defaults__ = RESERVE  # copied for each attempt
     logging.disable(logging.CRITICAL)
+
+
+def packed(world: World) -> dict[str, Any]:
+    """For another process."""
+    return {name: getattr(world, name) for name in WORLD}
+
+
+def unpacked(told: Mapping[str, Any]) -> World:
+    return World(**{name: copy(told[name]) for name in WORLD})
+
+
+WORLD = ("chips", "notes", "centre", "answers")
 
 
 @asynccontextmanager

@@ -2,29 +2,33 @@
 
 import pytest
 
-from tests.disk.__main__ import campaign, summary
+from tests.disk.__main__ import Sum, campaign, summary, workshop
+from tests.disk.fault import FAULTS
 
 SEED = "disk"
-SECONDS = 25.0
-ERRORS_MIN, DAMAGES_MIN = 10, 20
-"""On cores that many share; below that the run says nothing."""
+SECONDS = "20"
+
+
+def tried(module: str) -> tuple[Sum, str]:
+    """One of each sort, whatever time it takes; more while there is time."""
+    with workshop() as folder:
+        total = campaign(module, SEED, folder=folder, more=("--seconds", SECONDS, "--sampled"))
+    told = summary(module, total, SEED)
+    print(told)
+    return total, told
 
 
 @pytest.mark.timeout(400)
 def test_no_call_that_fails_loses_or_doubles_anything_or_stops_the_lane_for_good() -> None:
-    total = campaign("errors", SECONDS, SEED)
-    told = summary("errors", total, SEED)
-    print(told)
+    total, told = tried("errors")
     assert total.violations == [], told
-    assert total.states >= ERRORS_MIN, told
+    assert total.sorts == {fault.name for fault in FAULTS}, told
     assert total.counts["said"]["store.unavailable"], told
 
 
 @pytest.mark.timeout(400)
 def test_no_damage_to_any_file_changes_money_or_stays_unsaid() -> None:
-    total = campaign("damage", SECONDS, SEED)
-    told = summary("damage", total, SEED)
-    print(told)
+    total, told = tried("damage")
     assert total.violations == [], told
-    assert total.states >= DAMAGES_MIN, told
-    assert total.counts["told"]["said so"], told
+    assert {"deleted", "cut", "zeroed", "flipped"} <= set(total.counts["by way"]), told
+    assert total.counts["came of it"]["said so"], told

@@ -1,33 +1,25 @@
-"""The recorder `shim.c`: built by the system's compiler, loaded before everything else."""
+"""The recorder `shim.c`, and how this process is told to write down what it does."""
 
 import ctypes
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.rig import preload
+
 SOURCE = Path(__file__).with_name("shim.c")
-ROOT = SOURCE.parents[2]
 
 
 def build(folder: Path) -> Path:
-    """The compiled shim. Raises: FileNotFoundError without gcc, CalledProcessError."""
-    shim = folder / "shim.so"
-    program = ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", shim, SOURCE, "-ldl"]
-    subprocess.run([*program, "-lpthread"], check=True, timeout=60)
-    return shim
+    """As `preload.build`."""
+    return preload.build(SOURCE, folder)
 
 
 def command(shim: Path, module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """What `subprocess` needs to run one of our modules with the shim in front of libc."""
-    return {
-        "args": [sys.executable, "-W", "ignore", "-m", f"tests.powercut.{module}", *arguments],
-        "cwd": ROOT,
-        "env": {**os.environ, "LD_PRELOAD": str(shim), "PYTHONPATH": str(ROOT)},
-    }
+    """As `preload.command`, of a module of ours."""
+    return preload.command(shim, f"tests.powercut.{module}", arguments)
 
 
 class Recorder:
