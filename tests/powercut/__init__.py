@@ -9,7 +9,14 @@ disks come to the same money: for each different one the whole gateway is starte
 the chips as they were then, and lives on (`life`). A sample of recoveries and lives is recorded and
 cut in turn. `programs` starts processes with listeners and asks them over HTTP.
 
-What is counted: states are different disks that were recovered and judged; contents are different
-outcomes of that; lives and programs are starts on them. `memory` remembers pure functions of
-equal bytes between states; `python -m tests.powercut.replay … --plain` does without.
+What is counted: states are different disks that were recovered and judged, in each story by
+itself: no two stories have a disk in common that holds a row, for every row has its moment and its
+passage's own id. Contents are different outcomes of that; lives and programs are starts on them.
+
+Every disk is laid out, opened by SQLite and recovered by the gateway's own code. What is remembered
+between disks (`memory`): what the frames of a file of the log say, by its bytes; what the tables'
+own proof and their seals say, by all pages as SQLite reads them on that disk; and the judgement,
+with the row that is written after it (`Opening._found`), by those pages, all files of the log, the
+photos and the world as recovery left them. `python -m tests.powercut.replay … --plain` remembers
+nothing.
 """

@@ -1,67 +1,45 @@
 """Prove it: python -m tests.powercut [--states N] [--seed S]. Exit 1 if anything was violated."""
 
 import argparse
-import asyncio
 import secrets
-import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from tests.powercut import box
-from tests.powercut.campaign import Recorded, known, record, replay, summary, workshop
-from tests.powercut.disk import read_trace
+from tests.powercut.campaign import known, replay, summary, workshop
 from tests.powercut.opening import CUT, LOSSES
-from tests.powercut.programs import start_programs
-from tests.powercut.recording import Recording
-from tests.powercut.tally import Tally
-from tests.powercut.world import World
+from tests.powercut.series import LIVES_MAX, Plan, Series
 
 
 def main() -> int:
     given = _parser().parse_args()
-    begun = time.monotonic()
     with workshop() as folder:
-        if given.again:
-            return _again(given, folder)
-        all_recorded, tally = [], Tally()
-        for number in range(given.stories):
-            left_s = given.seconds - (time.monotonic() - begun)
-            recorded = record(
-                folder, given.weak, given.sizes, f"{given.seed} {number}" if number else ""
-            )
-            found = replay(
-                recorded,
-                folder,
-                seed=given.seed,
-                states=-(-given.states // given.stories),
-                seconds=left_s / (given.stories - number),
-                processes=given.processes,
-                weakness=given.weak,
-                loss=given.loss,
-            )
-            if not number:
-                found.add(_started(recorded, folder, given.seed, given.programs))
-            tally.add(found.as_json())
-            all_recorded.append(recorded)
-            if given.stories > 1:
-                print(f"story {number}: {found.states} states, {tally.states} so far,", end=" ")
-                print(f"{tally.violations} violations", flush=True)
-            if found.violations:
-                shutil.copy(recorded.trace, given.keep)
-                break
-        print(summary(all_recorded, tally, given.seed, time.monotonic() - begun))
-        if tally.violations:
-            again = f"--again {given.keep} CUT:KIND:ROUND"
+        return _again(given, folder) if given.again else _series(given, folder)
+
+
+def _series(given: argparse.Namespace, folder: Path) -> int:
+    plan = Plan(
+        seed=given.seed,
+        states=given.states,
+        stories=given.stories,
+        lives=given.lives,
+        programs=given.programs,
+        sizes=given.sizes,
+        loss=given.loss,
+        weak=given.weak,
+    )
+    series, begun = Series(plan, folder, given.tally), time.monotonic()
+    series.run(given.seconds, given.processes, given.keep)
+    tally, took_s = series.tally, time.monotonic() - begun
+    stories = [told.recorded for told in series.told]
+    print(summary(stories, tally, given.seed, took_s if len(stories) == 1 else series.took_s))
+    for told in series.told:
+        if told.tally.violations:
+            again = f"--again {given.keep}.{told.number} CUT:KIND:ROUND"
             flags = f"--seed '{given.seed}' --sizes {given.sizes} --loss {given.loss}"
             print(f"once more   python -m tests.powercut {flags} {again}")
     return 1 if tally.violations else 0
-
-
-def _started(recorded: Recorded, folder: Path, seed: str, count: int) -> dict[str, Any]:
-    recording = Recording(read_trace(recorded.trace), {}, World())
-    return asyncio.run(start_programs(recording, folder, seed, count)).as_json()
 
 
 def _again(given: argparse.Namespace, folder: Path) -> int:
@@ -89,10 +67,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--seconds", type=float, default=900.0, help="stop trying after these")
     parser.add_argument(
-        "--stories", type=int, default=1, help="recordings; from the second on, chosen by chance"
+        "--stories",
+        type=int,
+        default=1,
+        help="recordings, about so many; from the second on, chosen by chance",
     )
+    parser.add_argument("--lives", type=int, default=LIVES_MAX, help="at most, in each story")
     parser.add_argument(
         "--programs", type=int, default=0, help="whole programs to start, over and above"
+    )
+    parser.add_argument(
+        "--tally",
+        type=Path,
+        help="write down what each story came to, and go on from there when called again",
     )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--sizes", default="small", choices=box.SIZES, help="of the log's files")

@@ -49,7 +49,7 @@ class Content(bytearray):
     @property
     def digest(self) -> bytes:
         if not hasattr(self, "_digest"):
-            self._digest = hashlib.blake2b(self, digest_size=16).digest()
+            self._digest = hashlib.sha256(self).digest()
         return self._digest
 
     def forget(self) -> None:
@@ -329,7 +329,7 @@ def _sectors(write: Written, size: int) -> Iterator[Written]:
 
 
 def digest(image: Image) -> bytes:
-    seen = hashlib.blake2b(digest_size=16)
+    seen = hashlib.sha256()
     for path in sorted(image):
         content = image[path]
         seen.update(path.encode())
@@ -340,7 +340,7 @@ def digest(image: Image) -> bytes:
 def _digest(content: bytes | bytearray) -> bytes:
     if isinstance(content, Content):
         return content.digest
-    return hashlib.blake2b(content, digest_size=16).digest()
+    return hashlib.sha256(content).digest()
 
 
 def lay_out(image: Image, folder: Path) -> None:

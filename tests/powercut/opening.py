@@ -1,3 +1,5 @@
+# Thousands of times over: a path object costs more than the call it is for.
+# ruff: noqa: PTH102, PTH112, PTH116, PTH208
 """Recovery alone, on one disk that a cut left: open both copies, judge them, go on by one row.
 
 The gateway's own code on real files, in one thread. Thousands of disks hold the same money in the
@@ -20,6 +22,7 @@ from gateway.spool.draft import Draft
 from gateway.spool.log import Spool
 from gateway.spool.writer import LOG, Job, Writer
 from tests.powercut.disk import Content, Image
+from tests.powercut.memory import content_of
 from tests.rig import invariants
 from tests.rig.invariants import Promises, Scene, photo_path
 from tests.still_clock import StillClock
@@ -32,6 +35,7 @@ promise of the disk. One of the two copies spoilt besides: nothing of money is m
 LOSSES = (CUT, NEIGHBOUR, SPOILT)
 UNTOUCHED_S = 1_000
 """When files were last written that nobody has written to since we did."""
+JUDGED_MAX = 32_768
 
 
 class Opened(NamedTuple):
@@ -44,6 +48,14 @@ class Opened(NamedTuple):
     rows: int
     """In the log."""
     torn_bytes: int
+
+
+class Judged(NamedTuple):
+    """What was said of a log and tables as recovery left them, and their name."""
+
+    violations: list[str]
+    content: bytes
+    rows: int
 
 
 class Answer:
@@ -81,11 +93,13 @@ def use_inline_log(*, is_inline: bool) -> None:
 class Opening:
     """Tries disks one after the other in one folder, and writes only what a recovery may touch."""
 
-    def __init__(self, folder: Path, block: int) -> None:
-        """`block`: as the box is told to write its log."""
+    def __init__(self, folder: Path, block: int, *, is_plain: bool = False) -> None:
+        """`block`: as the box is told to write its log. `is_plain`: judge what is alike again."""
         self.folder, self._path, self._block = folder, folder / DATABASE, block
         self._laid: dict[str, bytes] = {}
         """Path → digest of what was written there."""
+        self._is_plain = is_plain
+        self._judged: dict[bytes, Judged] = {}
         self._tables: list[str] = []
         self._photos: dict[bytes, tuple[int, str]] = {}
 
@@ -125,25 +139,24 @@ class Opening:
         """Make the folder hold just this, photos left out."""
         wanted = {p: c for p, c in image.items() if not p.startswith(PHOTOS)}
         self.folder.mkdir(exist_ok=True)
-        for path in sorted(_below(self.folder), reverse=True):
+        root = str(self.folder)
+        for path, is_folder in sorted(_below(root), reverse=True):
             if path not in wanted:
-                target = Path(f"{self.folder}{path}")
-                target.rmdir() if target.is_dir() else target.unlink()
+                (os.rmdir if is_folder else os.unlink)(f"{root}{path}")
         for path in sorted(wanted):
-            content, target = wanted[path], Path(f"{self.folder}{path}")
+            content, target = wanted[path], f"{root}{path}"
             if content is None:
-                target.mkdir(exist_ok=True)
+                with suppress(FileExistsError):
+                    os.mkdir(target)
             elif isinstance(content, Content):
                 self._write(path, target, content)
             else:
                 _overwrite(target, content)
 
-    def _write(self, path: str, target: Path, content: Content) -> None:
+    def _write(self, path: str, target: str, content: Content) -> None:
         """Unless it is there already: whoever writes to a file takes our mark from it."""
-        if self._laid.get(path) == content.digest:
-            with suppress(FileNotFoundError):
-                if target.stat().st_mtime == UNTOUCHED_S:
-                    return
+        if self._laid.get(path) == content.digest and _is_untouched(target):
+            return
         _overwrite(target, content)
         os.utime(target, (UNTOUCHED_S, UNTOUCHED_S))
         self._laid[path] = content.digest
@@ -159,7 +172,44 @@ class Opening:
         loss: str,
     ) -> Opened:
         copies = working.copies
-        db, spool = copies.handle(), copies.spool
+        spool = copies.spool
+        name = self._name(copies, image, world, hashes, loss)
+        judged = None if self._is_plain else self._judged.get(name)
+        if judged is None:
+            judged = self._found(working, image, world, hashes, loss)
+            if len(self._judged) >= JUDGED_MAX:
+                self._judged.clear()
+            self._judged[name] = judged
+        repairs = len(copies.repairs)
+        return Opened(judged.violations, judged.content, repairs, judged.rows, spool.torn_bytes)
+
+    def _name(
+        self, copies: Copies, image: Image, world: Promises, hashes: Sequence[str], loss: str
+    ) -> bytes:
+        """Of all that `_found` looks at. The newest hash stands for all before it."""
+        newest = hashes[-1] if hashes else ""
+        spool = copies.spool
+        told = [loss, newest, spool.seq, spool.hash, world.digest, content_of(copies.handle())]
+        return _digest([*told, *self._log_files(spool.folder), *_photos(image)])
+
+    def _log_files(self, folder: Path) -> Iterator[tuple[str, bytes]]:
+        """Name and digest of each, read again unless it is as we laid it out."""
+        inside = str(folder)[len(str(self.folder)) :]
+        for name in sorted(os.listdir(folder)):
+            target = f"{folder}/{name}"
+            laid = self._laid.get(f"{inside}/{name}")
+            if os.path.isdir(target):
+                yield name, b""
+            elif laid and _is_untouched(target):
+                yield name, laid
+            else:
+                yield name, hashlib.sha256(Path(target).read_bytes()).digest()
+
+    def _found(
+        self, working: Writer, image: Image, world: Promises, hashes: Sequence[str], loss: str
+    ) -> Judged:
+        copies = working.copies
+        db, rows = copies.handle(), copies.spool.seq
         db.row_factory = sqlite3.Row
         scene = Scene(db, self.folder, world, hashes, lambda sha256: self._photo(image, sha256))
         violations = invariants.on_opening(scene, was_damaged=loss != CUT)
@@ -167,10 +217,9 @@ class Opening:
             violations += invariants.quiet(scene)
         db.row_factory = None
         violations += self._alike(copies, db)
-        content = self._content(image, spool.hash, db)
-        repairs, rows = len(copies.repairs), spool.seq
+        content = self._content(image, copies.spool.hash, db)
         violations += self._goes_on(working)
-        return Opened(violations, content, repairs, rows, spool.torn_bytes)
+        return Judged(violations, content, rows)
 
     def _alike(self, copies: Copies, db: sqlite3.Connection) -> Iterator[str]:
         """The log is unbroken, ends where the tables end, and they are what it says."""
@@ -201,15 +250,9 @@ class Opening:
         again.close()
 
     def _content(self, image: Image, log_hash: bytes, db: sqlite3.Connection) -> bytes:
-        seen = hashlib.blake2b(log_hash, digest_size=16)
         self._tables = self._tables or _tables(db)
-        for name in self._tables:
-            seen.update(repr((name, db.execute(f"SELECT * FROM {name}").fetchall())).encode())
-        for path in sorted(image):
-            content = image[path]
-            if path.startswith(PHOTOS) and isinstance(content, Content):
-                seen.update(path.encode() + content.digest)
-        return seen.digest()
+        rows = ((name, db.execute(f"SELECT * FROM {name}").fetchall()) for name in self._tables)
+        return _digest([log_hash, *rows, *_photos(image)])
 
     def _photo(self, image: Image, sha256: str) -> tuple[int, str]:
         body = image.get(f"/{photo_path(sha256)}") or b""
@@ -220,15 +263,34 @@ class Opening:
         return self._photos[body.digest]
 
 
-def _below(folder: Path) -> Iterator[str]:
-    """Paths as in an image."""
-    for where, folders, files in os.walk(folder):
-        inside = where[len(str(folder)) :]
-        for name in (*folders, *files):
-            yield f"{inside}/{name}"
+def _digest(told: Sequence[Any]) -> bytes:
+    return hashlib.sha256(repr(told).encode()).digest()
 
 
-def _overwrite(target: Path, content: bytes | bytearray) -> None:
+def _photos(image: Image) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(image):
+        content = image[path]
+        if path.startswith(PHOTOS) and isinstance(content, Content):
+            yield path, content.digest
+
+
+def _below(root: str, inside: str = "") -> Iterator[tuple[str, bool]]:
+    """Path as in an image, and whether it is a folder."""
+    with os.scandir(f"{root}{inside}") as entries:
+        for entry in entries:
+            path, is_folder = f"{inside}/{entry.name}", entry.is_dir()
+            yield path, is_folder
+            if is_folder:
+                yield from _below(root, path)
+
+
+def _is_untouched(target: str) -> bool:
+    with suppress(FileNotFoundError):
+        return os.stat(target).st_mtime == UNTOUCHED_S
+    return False
+
+
+def _overwrite(target: str, content: bytes | bytearray) -> None:
     fd = os.open(target, os.O_RDWR | os.O_CREAT, 0o640)
     try:
         os.pwrite(fd, content, 0)

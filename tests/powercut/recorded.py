@@ -27,6 +27,8 @@ DEBIT = 5
 """Which APDU of a save on the reader it is: select, 0015, INITIALIZE, UPDATE, DEBIT."""
 TOGETHER = 5
 """Rows that are written at the same time."""
+SCENES = 4
+"""Of a story that chance chooses: a state costs the more, the more rows it has."""
 ELSEWHERE = "62010E05"
 """A station of the demo's table where none of these vehicles came from."""
 
@@ -197,9 +199,10 @@ def _days(story: str) -> tuple[Sequence[Scene], Sequence[Scene]]:
     if not story:
         return [*_ORDINARY, _sign_off], _BAD
     dice = Random(story)
-    scenes = dice.sample([*_ORDINARY, *_BAD], 3)
+    scenes = dice.sample([*_ORDINARY, *_BAD], SCENES)
     ends = [_sign_off] if dice.random() < 0.5 else []
-    return [scenes[0], *ends], scenes[1:]
+    half = SCENES // 2
+    return [*scenes[:half], *ends], scenes[half:]
 
 
 if __name__ == "__main__":

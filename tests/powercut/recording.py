@@ -36,6 +36,8 @@ class Recording:
         told = (mark for mark in self._marks.values() if mark["m"] == "journal")
         self.hashes: list[str] = next((mark["hashes"] for mark in told), [])
 
+        self._worlds: dict[int, bytes] = {}
+        """Digest of the world as it is behind each mark."""
         self._named: set[tuple[tuple[int, ...], bytes]] = set()
         self.repeated = 0
         """Places whose disk and world were those of another place."""
@@ -53,14 +55,16 @@ class Recording:
 
         Both are lent: the next state changes them.
         """
-        disk, world, done = Disk(self._image), self._world.copy(), 0
+        disk, world, done, newest = Disk(self._image), self._world.copy(), 0, -1
         for place in sorted(places):
             for number in range(done, place.cut):
                 if mark := self._marks.get(number):
                     world.hear(mark)
+                    newest = number
                 else:
                     disk.do(self.events[number])
             done = place.cut
+            self._worlds[newest] = world.digest_or(self._worlds.get(newest))
             dice = Random(f"{seed} {place}")
             arrived = ALL_KINDS[place.kind](disk.pending, dice)
             name = disk.name(arrived)
@@ -86,12 +90,16 @@ def first_round(events: Sequence[Event], kinds: Sequence[str] = tuple(KINDS)) ->
 def later_round(
     events: Sequence[Event], number: int, dice: Random, kinds: Sequence[str]
 ) -> list[Place]:
-    """Anywhere, most of all where chance has a say."""
+    """Anywhere in a box at work, most of all where chance has a say."""
     if number > 1:
         kinds = [kind for kind in kinds if kind not in CERTAIN]
-    return [
-        Place(dice.randint(0, len(events)), dice.choice(kinds), number) for _ in range(LATER_PLACES)
-    ]
+    cuts = range(_at_work(events), len(events) + 1)
+    return [Place(dice.choice(cuts), dice.choice(kinds), number) for _ in range(LATER_PLACES)]
+
+
+def _at_work(events: Sequence[Event]) -> int:
+    """The making of its files takes hundreds of calls in each story; then the first word falls."""
+    return next((number for number, event in enumerate(events) if event.kind == "M"), 0)
 
 
 def rounds(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from gateway.store import Store
 from tests.powercut import box as boxes
@@ -31,7 +32,6 @@ from tests.powercut.rot import damaged
 from tests.powercut.tally import Tally
 from tests.powercut.world import World
 
-DEPTH_MAX = 3
 RECOVERY_CUT, LIFE_CUT = 60, 40
 """One recovery, and one life, of so many is recorded and cut again."""
 AGAIN_STATES = 24
@@ -45,16 +45,33 @@ LIVES_FROM = 0.8
 COLLECT_EVERY = 500
 
 
+class Limits(NamedTuple):
+    """What a campaign may cost besides its states."""
+
+    lives: int = 1_000_000
+    depth: int = 3
+    """1: no recovery and no life is cut again."""
+
+
 class Replay:
     """Tries states of recordings, one after the other, in one folder."""
 
     def __init__(
-        self, folder: Path, seed: str, recorder: Recorder, *, sizes: str, loss: str
+        self,
+        folder: Path,
+        seed: str,
+        recorder: Recorder,
+        *,
+        sizes: str,
+        loss: str,
+        limits: "Limits | None" = None,
+        is_plain: bool = False,
     ) -> None:
         self._folder, self._seed, self._recorder = folder, seed, recorder
         self._sizes, self._loss, self._is_spoiling = sizes, loss, loss == SPOILT
+        self._limits = limits or Limits()
         aside = folder.with_name(f"{folder.name}.opening")
-        self._opening = Opening(aside, boxes.SIZES[sizes].block)
+        self._opening = Opening(aside, boxes.SIZES[sizes].block, is_plain=is_plain)
         self._seen: set[bytes] = set()
         self._lived: set[bytes] = set()
         self._waiting: list[Place] = []
@@ -124,7 +141,10 @@ class Replay:
         tally.mended += opened.repairs > 0
         tally.accuse(name, opened.violations)
         dice = Random(f"{self._seed} {name}")
-        if depth < DEPTH_MAX and dice.randrange(RECOVERY_CUT if depth == 1 else AGAIN_STATES) == 0:
+        if (
+            depth < self._limits.depth
+            and dice.randrange(RECOVERY_CUT if depth == 1 else AGAIN_STATES) == 0
+        ):
             await self._cut_recovery(recording, image, world, name, depth, dice)
         if self._loss == SPOILT or opened.content + world.digest in self._lived:
             return
@@ -158,8 +178,13 @@ class Replay:
     ) -> None:
         """Start the gateway on this disk, judge it, use it, judge it again."""
         begun_s, tally = time.process_time(), self.tally
+        if tally.lives >= self._limits.lives:
+            return
         dice = Random(f"{self._seed} life {name}")
-        if depth < DEPTH_MAX and dice.randrange(LIFE_CUT if depth == 1 else AGAIN_STATES) == 0:
+        if (
+            depth < self._limits.depth
+            and dice.randrange(LIFE_CUT if depth == 1 else AGAIN_STATES) == 0
+        ):
             await self._cut_life(recording, image, world, name, depth, dice)
             return
         self._lay_out(image)
@@ -245,6 +270,7 @@ def _kept(image: Image) -> Image:
 def main() -> None:
     given = _parser().parse_args()
     logging.disable(logging.CRITICAL)
+    gc.freeze()
     gc.disable()  # SQLite's rows and bytes make no rings; lives do, see COLLECT_EVERY
     boxes.press(given.sizes)
     boxes.read_tables_once()
@@ -252,7 +278,15 @@ def main() -> None:
         remember()
     if given.weak in boxes.RULES:
         boxes.WEAK[given.weak]()
-    replay = Replay(given.folder, given.seed, Recorder(), sizes=given.sizes, loss=given.loss)
+    replay = Replay(
+        given.folder,
+        given.seed,
+        Recorder(),
+        sizes=given.sizes,
+        loss=given.loss,
+        limits=Limits(given.lives, given.depth),
+        is_plain=given.plain,
+    )
     recording = Recording(read_trace(given.trace), {}, World())
     asyncio.run(_run(replay, recording, given))
     replay.tally.cpu_s = time.process_time()
@@ -287,6 +321,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weak", default="", choices=["", *boxes.WEAK])
     parser.add_argument("--loss", default=CUT, choices=LOSSES)
     parser.add_argument("--plain", action="store_true", help="remember nothing between states")
+    parser.add_argument("--lives", type=int, default=Limits().lives, help="at most")
+    parser.add_argument("--depth", type=int, default=Limits().depth, help="cuts of one state")
     parser.add_argument("--only", default="", help="just this state, cut:kind:round")
     parser.add_argument("--first", action="store_true", help="stop at the first violation")
     return parser
