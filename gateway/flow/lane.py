@@ -228,10 +228,7 @@ class Lane:
             except TimeoutError:
                 asked = None
             self.is_working = True
-            if self._is_adrift:
-                await self._find_footing()
-            if self._unwritten:
-                await self._write_again()
+            await self._catch_up()
             if asked:
                 await self._serve(asked)
             if self._clock.monotonic_ms() > self._forget_at_ms:
@@ -472,6 +469,13 @@ class Lane:
                     await self._hear_answer(DebitUnanswered(E_RESTART))
             except StoreUnavailable:
                 log.error("the disk refuses at start", extra={"lane": self.lane})
+
+    async def _catch_up(self) -> None:
+        """Look first: an answer that the disk refused may be there, and is never written twice."""
+        if self._is_adrift:
+            await self._find_footing()
+        if self._unwritten and not self._is_adrift:
+            await self._write_again()
 
     async def _find_footing(self) -> None:
         """After a failed commit: a disk that said no may still have kept the row. Look.

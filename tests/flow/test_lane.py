@@ -314,6 +314,31 @@ async def test_a_disk_that_fails_again_while_a_refused_row_is_read_back_hides_no
     assert len(box.world.card.ledger) == len(await box.records()) == 1
 
 
+async def test_an_answer_refused_while_a_refused_step_is_taken_up_is_not_written_twice(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write is refused and done all the same, until the disk is mended."""
+    await box.do("read")
+    await box.do("cancel", reason="操作错了")
+    real = type(box.store).log
+
+    async def kept_but_refused(store: Any, entry: Any, **how: Any) -> Any:
+        await real(store, entry, **how)
+        raise StoreUnavailable("磁盘不能写")
+
+    monkeypatch.setattr(type(box.store), "log", kept_but_refused)
+    with pytest.raises(StoreUnavailable):
+        await box.do("read")
+    for _ in range(3):
+        await box.lane._catch_up()
+    monkeypatch.setattr(type(box.store), "log", real)
+    await box.lane._catch_up()
+    assert box.lane.snapshot()["state"] == "checked"
+    rows = await box.store.rows("SELECT event FROM journal WHERE state <> '' ORDER BY seq")
+    assert [row["event"] for row in rows][-3:] == ["Cancelled", "ReadRequested", "ChecksPassed"]
+    assert (await box.lane._books.replay(box.lane.passage.id)).passage == box.lane.passage
+
+
 async def test_what_is_refused_says_so_in_chinese() -> None:
     assert "拒绝" in str(CardRefused(0x6985, "扣款"))
     assert WeightMissing("货车须先计重").action
