@@ -102,6 +102,23 @@ async def test_money_moves_once_if_the_plug_is_pulled_again_while_recovering(
             break
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["not sent", "sent"])
+async def test_after_a_cut_at_a_debit_the_card_is_asked_and_nobody_is_told_it_failed(
+    tmp_path: Path, after: bool
+) -> None:
+    scout = World(plug=Plug())
+    await (await live(scout, tmp_path / "scout")).power_off()
+    at_debit = scout.plug.log.index("读卡器 8054") + 1
+    world = world_of("3des", Plug(at_debit, after))
+    box = await live(world, tmp_path / "box")
+    rows = await box.store.rows("SELECT event FROM journal ORDER BY seq")
+    told = [row["event"] for row in rows]
+    assert "DebitRefused" not in told  # it says 没有扣款
+    assert told[told.index("DebitPrepared") + 1] == "DebitUnanswered"
+    assert told.count("DebitNeverHappened") == (not after)
+    await assert_paid_once(box, world, tmp_path / "box")
+
+
 async def once(world: World, folder: Path) -> None:
     box = await Box.power_on(world, folder)
     try:
