@@ -59,7 +59,7 @@ from gateway.sync.receipts import Receipts
 from gateway.sync.shelf import ParameterShelf, public_key
 from gateway.timekeeping.keeper import Timekeeper
 from gateway.units import Clock, SystemClock, beijing
-from gateway.web import approvals, corrections, ops, pairing, pull, receipts
+from gateway.web import approvals, carry, corrections, ops, pairing, pull, receipts
 from gateway.web.app import Parts, create_app
 from gateway.web.drafts import Drafts
 
@@ -142,6 +142,8 @@ class Gateway:
         """Of the key that this box signs its exports with."""
         self._center_key = bytes.fromhex(key) if key else None
         self.receipts = Receipts(store, lambda: self._center_key, clock, self.outbox.poke)
+        self.tray = receipts.Tray(self.receipts, settings.data / "incoming")
+        self.exports = carry.Exports(settings.data, clock)
         self.stations = {section.name: self._station(section) for section in settings.lane}
         self.lanes: Mapping[str, Lane] = {n: s.lane for n, s in self.stations.items()}
 
@@ -214,6 +216,7 @@ class Gateway:
         )
 
     async def close(self) -> None:
+        await self.exports.close()
         await self.client.close()
         for station in self.stations.values():
             await station.devices.close()
@@ -534,6 +537,7 @@ def _app(
         approvals.routes,
         corrections.routes,
         receipts.routes,
+        carry.routes,
         pairing.routes,
         pull.routes,
         ops.routes,
@@ -550,7 +554,8 @@ def _app(
     }
     app[approvals.APPROVALS] = box.approvals
     app[corrections.CORRECTIONS] = box.corrections
-    app[receipts.RECEIPTS] = receipts.Tray(box.receipts, box.settings.data / "incoming")
+    app[receipts.RECEIPTS] = box.tray
+    app[carry.EXPORTS] = box.exports
     app[ops.VITALS], app[ops.CLOCK] = box, box.clock
     return app
 

@@ -347,6 +347,14 @@ class ShiftOpen(GatewayError):
     default_action = "请先下班交接，或继续本班"
 
 
+class ShiftElsewhere(GatewayError):
+    """This person has a shift open on another lane."""
+
+    code = "shift.elsewhere"
+    http_status = 409
+    default_action = "那边下班后再来，或请站长把那一班下班"
+
+
 class JournalMismatch(GatewayError):
     """Replaying the journal gives another state than it recorded. Stop the lane."""
 

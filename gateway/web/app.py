@@ -22,7 +22,7 @@ from gateway.flow.lane import Lane
 from gateway.flow.shift import Shifts
 from gateway.store import Store
 from gateway.units import Clock
-from gateway.web import drafts, history, lane, live, page, places, session
+from gateway.web import drafts, history, lane, live, page, places, session, settings
 from gateway.web.api import Api, Needs
 from gateway.web.drafts import Drafts
 from gateway.web.faults import Handler, answer, faults_as_json
@@ -98,7 +98,16 @@ def create_app(
         client_max_size=BODY_BYTES_MAX,
     )
     _hand_out(app, parts)
-    own = [session.routes, lane.routes, live.routes, history.routes, places.routes, page.routes]
+    app[settings.LOCK] = settings.Lock(parts.clock)
+    own = [
+        session.routes,
+        settings.routes,
+        lane.routes,
+        live.routes,
+        history.routes,
+        places.routes,
+        page.routes,
+    ]
     all_tables = [*own, routes, *tables]
     write: Callable[[], dict[str, Any]] = cache(lambda: document(all_tables, gateway.__version__))
     app[DOCUMENT] = write

@@ -1,9 +1,11 @@
 """What a screen shows beside its own work, as blocks that a page draws without knowing them.
 
 {"p"} a line · {"h"} a heading · {"facts"} pairs · {"rows"} a list · {"money"} · {"alert"} ·
-{"image"} · {"digits"} · {"choices"} and {"field"} that ask again · {"setting"} · {"credentials"} ·
-{"options"} and buttons, each an action: {"label"} and {"go": place}, {"command"} or {"method",
-"path", "body"}. Pure: words, numbers and times are made here.
+{"image"} · {"digits"} · {"choices"}, {"field"} and {"letters"}, a pad of keys, that ask again ·
+{"setting"} · {"keymap"} · {"credentials"} · {"link"} to save · {"file"} to send · {"options"} and
+buttons, each an action: {"label"} and {"go": place}, {"command"} or {"method", "path", "body"};
+"key": its Idempotency-Key, "sure": asked twice, "leaves": when done. Pure: words, numbers and
+times are made here.
 """
 
 from collections.abc import Mapping

@@ -20,11 +20,38 @@ SPOKEN = ("/api/", "/bench/")
 
 
 class Fault(BaseModel):
-    """What went wrong: `code` for programs, `detail` and `action` for the person."""
+    """What went wrong: `code` for programs, `detail` and `action` for the person, `number` for
+    the phone call (ui.md §2.7); without one of its own it is the code."""
 
     code: str
     detail: str
     action: str
+    number: str = ""
+
+
+NUMBERS = {
+    "plate.invalid": "E-201",
+    "photo.invalid": "E-203",
+    "weight.differs": "E-206",
+    "weight.missing": "E-206",
+    "fare.unknown": "E-211",
+    "entry.mismatch": "E-212",
+    "station.unknown": "E-213",
+    "session.refused": "E-221",
+    "master.refused": "E-221",
+    "access.locked": "E-222",
+    "approval.expired": "E-223",
+    "card.absent": "E-101",
+    "card.mismatch": "E-102",
+    "card.outcome_unknown": "E-301",
+    "card.refused": "E-302",
+    "psam.unavailable": "E-113",
+    "store.unavailable": "E-303",
+    "flow.not_owner": "E-402",
+    "shift.elsewhere": "E-403",
+    "pairing.refused": "E-501",
+}
+"""Code → number on the screen."""
 
 
 def answer(value: object, status: int = 200) -> web.Response:
@@ -143,6 +170,7 @@ _ROUTER = {
 
 def _told(fault: GatewayError, snapshot: Mapping[str, Any] | None) -> web.Response:
     body: dict[str, Any] = {"code": fault.code, "detail": fault.detail, "action": fault.action}
+    body["number"] = NUMBERS.get(fault.code, fault.code)
     if snapshot is not None:
         body["snapshot"] = snapshot
     return answer(body, fault.http_status)

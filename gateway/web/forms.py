@@ -1,30 +1,26 @@
 """Where a person's word is asked: reasons, masters, stations, handhelds, shifts, settings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from gateway.errors import NotFound, RequestInvalid
-from gateway.flow.shift import shift_at
+from gateway.flow.lane import Lane
+from gateway.flow.shift import Shift, shift_at
 from gateway.params import Station
-from gateway.web import approvals, history, pairing
+from gateway.web import approvals, carry, history, pairing, settings
 from gateway.web.api import require
-from gateway.web.blocks import Block, facts, line, moment, money, plate
+from gateway.web.blocks import Block, clock, facts, line, moment, money, plate
 from gateway.web.documents import AGAIN_MS, Document, lamp_row, lane_asked, read_answer
 from gateway.web.lane import LANES
+from gateway.web.session import elsewhere
 from gateway.web.words import REASONS, Say
 
-SETTINGS = {
-    "theme": ("auto", "clock", "day", "night"),
-    "scale": (1, 1.15),
-    "volume": (0, 0.5, 1),
-    "lock": (0, 5, 15),
-    "language": ("zh-CN", "en"),
-}
-"""What a screen keeps for itself; the page marks its own choice."""
 SENSITIVE = ("minimum_fare", "override", "settle_by_hand")
 NOT_GIVEN = ("refused", "expired")
 STATIONS_MAX = 8
+INITIALS = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ退清"]
 NO_MATCH = 2
 
 
@@ -125,7 +121,7 @@ async def _master(request: web.Request, say: Say) -> Document:
     is_off = command.get("reason") == ""
     afar = {"label": say("master.afar"), "method": "POST", "path": path, "body": command}
     primary: dict[str, Any] = {"label": say("ok"), "command": command, "off": is_off}
-    refused = [line(f"▲ {say(f'master.{state}')}", "warn")] if state in NOT_GIVEN else []
+    refused = [_not_given(state, say)] if state in NOT_GIVEN else []
     return {
         "title": title,
         "blocks": [
@@ -136,6 +132,11 @@ async def _master(request: web.Request, say: Say) -> Document:
         "bar": [afar | {"off": is_off}],
         "primary": primary | {"needs_credentials": True},
     }
+
+
+def _not_given(state: str, say: Say) -> Block:
+    told = {"alert": say(f"master.{state}"), "action": say("master.again"), "level": "warn"}
+    return {**told, "code": "E-223" if state == "expired" else "E-221"}
 
 
 def _sensitive(request: web.Request) -> dict[str, Any]:
@@ -175,7 +176,7 @@ async def _stations(request: web.Request, say: Say) -> Document:
         "blocks": [
             {"field": "q", "label": say("stations.hint"), "value": query, "is_start": True},
             {"options": options} if options else line(say("stations.none")),
-            {"letters": "q"},
+            {"letters": "q", "keys": INITIALS, "value": ""},
         ]
     }
 
@@ -217,6 +218,7 @@ async def _shift(request: web.Request, say: Say) -> Document:
     names = [[name, each.title] for name, each in lanes.items()]
     shifts = [[n, say(f"shift.{n}")] for n in (1, 2, 3)]
     goes_on = {"label": say("shift.continue"), "enter": lane.lane}
+    busy = await elsewhere(request, lane.lane)
     begin = {
         "label": say("screen.shift"),
         "method": "POST",
@@ -226,14 +228,25 @@ async def _shift(request: web.Request, say: Say) -> Document:
     return {
         "title": say("screen.shift"),
         "blocks": [
+            *(_elsewhere(busy, request.app[LANES], say) if busy else []),
             {"choices": names, "name": "lane", "label": say("lane"), "chosen": lane.lane},
             {"choices": shifts, "name": "shift", "label": say("shift"), "chosen": chosen},
             {"h": say("shift.check")},
             {"rows": [lamp_row(name, lamp, say) for name, lamp in snapshot["devices"].items()]},
         ],
         "bar": [{"label": say("signOut"), "deed": "signOut"}],
-        "primary": goes_on if snapshot["shift"] else begin | {"enter": lane.lane},
+        "primary": goes_on
+        if snapshot["shift"]
+        else begin | {"enter": lane.lane, "off": busy is not None},
     }
+
+
+def _elsewhere(busy: Shift, lanes: Mapping[str, Lane], say: Say) -> list[Block]:
+    """One person, one lane."""
+    lane = lanes[busy.lane].title
+    told = say("shift.elsewhere", who=busy.operator, lane=lane, at=clock(busy.opened_at_ms))
+    alert = {"alert": told, "action": say("shift.elsewhere.do"), "code": "E-403", "level": "warn"}
+    return [alert, {"options": [{"label": say("shift.go", lane=lane), "enter": busy.lane}]}]
 
 
 async def _standing(request: web.Request, say: Say) -> Document:
@@ -257,19 +270,12 @@ async def _standing(request: web.Request, say: Say) -> Document:
     return {"blocks": blocks, "primary": opens if "open_lane" in allowed else None}
 
 
-async def _settings(_: web.Request, say: Say) -> Document:
-    blocks = []
-    for name, values in SETTINGS.items():
-        pairs = [[value, say(f"{name}.{value}")] for value in values]
-        blocks.append({"setting": name, "label": say(name), "pairs": pairs})
-    return {"blocks": blocks}
-
-
 FORMS = {
     "approvals": _approvals,
     "master": _master,
     "pairing": _pairing,
-    "settings": _settings,
+    "settings": settings.document,
+    "carry": carry.document,
     "shift": _shift,
     "standing": _standing,
     "stations": _stations,

@@ -253,11 +253,11 @@ def _row(row: Any) -> dict[str, Any]:
         "shift_id": row["shift_id"],
         "record_id": row["record_id"],
         "seq": row["seq"],
-        "delivery": _delivery(row),
+        "delivery": delivery_of(row),
     }
 
 
-def _delivery(row: Any) -> str | None:
+def delivery_of(row: Any) -> str | None:
     if row["seq"] is None:
         return None
     return {None: "待传", "refused": "被退回"}.get(row["verdict"], "已传")
@@ -299,7 +299,7 @@ async def _corrections(request: web.Request, row: Any) -> list[dict[str, Any]]:
                 "reason": line["reason"],
                 "approval": _approval(line["approval"]),
                 "saved_at_ms": found["saved_ms"],
-                "delivery": _delivery(found),
+                "delivery": delivery_of(found),
             }
         )
         before = line

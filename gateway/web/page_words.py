@@ -52,7 +52,6 @@ Reason|原因
 Means|收费方式
 Sure?|确定吗？
 Requests|授权请求
-Keys|按键
 Choose, then press a key|点一个功能，再按要设置的键（Esc 放弃）
 Reset|恢复默认
 Province code; / row and column|省份编号；/ 后两位是字母的行列

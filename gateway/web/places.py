@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from gateway.errors import NotFound
-from gateway.web import history, page
+from gateway.web import drawing, history, mending, page
 from gateway.web.api import Api, require
 from gateway.web.blocks import Block, age, day, facts, freshness, line, moment, money, plate
 from gateway.web.documents import Document, lamp_row, lane_asked, read_answer
@@ -23,7 +23,7 @@ from gateway.web.words import Say, is_known, speech
 MENU = (
     "history", "suspended", "standing", "devices", "sync", "versions", "shiftEnd", "settings",
 )  # fmt: skip
-FOR_MASTERS = ("pairing", "approvals")
+FOR_MASTERS = ("pairing", "approvals", "carry")
 ENDINGS = ("saved", "cancelled", "unreadable")
 ROWS = 20
 DAY_MS = 86_400_000
@@ -67,6 +67,8 @@ async def passage(request: web.Request) -> web.Response:
     told = read_answer(await history.passage(request))
     entries = read_answer(await history.timeline(request))["entries"]
     photo = told["record"] and told["record"]["photo"]
+    may_correct = told["record"] and told["record"]["kind"] != "cancelled"
+    corrects = {"label": say("correct"), "go": f"correct/{told['id']}"}
     blocks: list[Block] = [
         facts(
             (say("plate"), plate(told)),
@@ -79,10 +81,26 @@ async def passage(request: web.Request) -> web.Response:
         ),
         line(f"{told['id']} {told['record_id'] or ''}"),
         *([{"image": f"/api/photos/{photo}", "alt": say("photo")}] if photo else []),
+        *({"rows": [_correction(each, say)]} for each in told["corrections"]),
+        {"h": say("timeline")},
+        {"image": drawing.drawn(entries, say), "alt": drawing.summary(entries, say)},
         {"h": say("journal")},
-        {"rows": [_entry(entry, say) for entry in entries]},
+        {"rows": [_entry(n, entry, say) for n, entry in enumerate(entries, 1)]},
     ]
-    return answer({"title": say("passage"), "blocks": blocks})
+    bar = [corrects] if may_correct else []
+    return answer({"title": say("passage"), "blocks": blocks, "bar": bar})
+
+
+@routes.api(
+    "GET",
+    "/api/places/correct/{id}",
+    summary="更正一笔：要改什么",
+    answers={200: Place},
+    faults=(404,),
+)
+async def correct(request: web.Request) -> web.Response:
+    """Query: what was tapped so far; see mending.py."""
+    return answer(await mending.document(request, speech(request)))
 
 
 async def _menu(request: web.Request, say: Say) -> Document:
@@ -146,18 +164,14 @@ async def _sync(request: web.Request, say: Say) -> Document:
     told, lane = read_answer(await history.sync(request)), lane_asked(request).snapshot()
     backlog, parked = told["backlog"], told["parked"]
     passages = await _passages_of(request, [record["id"] for record in parked])
-    rows = [
-        {
-            "look": "bad",
-            "parts": [{"b": f"#{record['seq']} {record['reason']}"}, record["id"]],
-            "button": _go(say("passage"), passages.get(record["id"])),
-        }
-        for record in parked
-    ]
+    mended = await _mended(request, list(passages.values()), say)
+    rows = [_parked(record, passages.get(record["id"], ""), mended, say) for record in parked]
+    standing = lane.get("standing", {}).get("state", "open")
     return {
         "blocks": [
             facts(
                 (say("sync.link"), say("sync.up" if told["online"] else "sync.down")),
+                (say("lane"), say(f"standing.{standing}")) if standing != "open" else None,
                 (say("sync.unsent"), say("records", n=backlog["count"])),
                 (say("sync.first"), day(lane["sync"]["oldest_unsent_ms"])),
                 (say("sync.eta"), age(backlog["drain_s"], say)),
@@ -244,8 +258,18 @@ PLACES: dict[str, Maker] = {
 }
 
 
-def _go(label: str, passage_id: str | None) -> dict[str, Any] | None:
-    return {"label": label, "go": f"passage/{passage_id}"} if passage_id else None
+def _parked(
+    record: dict[str, Any], passage_id: str, mended: dict[str, str], say: Say
+) -> dict[str, Any]:
+    """改正后重传: the correction is a new record, which is sent by itself."""
+    told = [{"b": f"#{record['seq']} {record['reason']}"}, record["id"]]
+    if after := mended.get(passage_id):
+        opens = {"label": say("passage"), "go": f"passage/{passage_id}"}
+        return {"look": "warn", "parts": [*told, after], "button": opens}
+    if not passage_id:
+        return {"look": "bad", "parts": told}
+    mends = {"label": say("correct.again"), "go": f"correct/{passage_id}"}
+    return {"look": "bad", "parts": told, "button": mends}
 
 
 def _fate(told: dict[str, Any]) -> str:
@@ -268,13 +292,28 @@ def _vehicle(row: dict[str, Any], say: Say) -> dict[str, Any]:
     }
 
 
-def _entry(entry: dict[str, Any], say: Say) -> dict[str, Any]:
+def _correction(made: dict[str, Any], say: Say) -> dict[str, Any]:
+    """One link of the chain: by whom, why, and what it changed."""
+    changes = [f"{name}: {old} → {new}" for name, (old, new) in made["changed"].items()]
+    who = made["approval"]
+    return {
+        "parts": [
+            {"b": f"#{made['seq']} {say('correct')}"},
+            moment(made["saved_at_ms"]),
+            f"{who['name']} {who['operator']} · {made['reason']}",
+            " · ".join(changes),
+            made["delivery"] or "",
+        ]
+    }
+
+
+def _entry(number: int, entry: dict[str, Any], say: Say) -> dict[str, Any]:
     told = [
         f"{say(f'field.{name}')} {money(int(value)) if name.endswith('_fen') else value}"
         for name, value in entry["body"].items()
         if is_known(f"field.{name}") and isinstance(value, str | int) and value != ""
     ]
-    head = f"{moment(entry['at_ms'])} #{entry['seq']} {entry['operator']}"
+    head = f"{number}. {moment(entry['at_ms'])} #{entry['seq']} {entry['operator']}"
     return {"parts": [head, {"b": say(f"event.{entry['event']}")}, " · ".join(told)]}
 
 
@@ -298,3 +337,18 @@ async def _passages_of(request: web.Request, ids: list[str]) -> dict[str, str]:
     sql = f"SELECT id, passage_id FROM record WHERE id IN ({places})"  # noqa: S608 only marks
     rows = await request.app[history.STORE].rows(sql, *ids) if ids else []
     return {row["id"]: row["passage_id"] for row in rows}
+
+
+async def _mended(request: web.Request, passages: list[str], say: Say) -> dict[str, str]:
+    """Passage → its newest correction, and where that is."""
+    places = ",".join("?" * len(passages))
+    sql = (
+        "SELECT r.passage_id, r.seq, d.verdict FROM record r"  # noqa: S608 only marks
+        " LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq"
+        f" WHERE r.corrects IS NOT NULL AND r.passage_id IN ({places}) ORDER BY r.seq"
+    )
+    rows = await request.app[history.STORE].rows(sql, *passages) if passages else []
+    return {
+        row["passage_id"]: say("correct.since", seq=row["seq"], fate=history.delivery_of(row))
+        for row in rows
+    }

@@ -4,6 +4,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -25,12 +26,14 @@ class ReceiptTooLarge(ParcelRefused):
     http_status = 413
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tray:
-    """Where receipts are laid down while they are looked at, and who looks."""
+    """Where receipts are laid down while they are looked at, who looks, and what became of the
+    newest since the start."""
 
     receipts: Receipts
     folder: Path
+    newest: dict[str, Any] | None = None
 
 
 RECEIPTS = web.AppKey("receipts", Tray)
@@ -74,4 +77,5 @@ async def take_receipt(request: web.Request) -> web.Response:
                 raise ReceiptTooLarge(f"回执超过 {SIZE_MAX // 1024 // 1024} MB")
         file.flush()
         taken = await tray.receipts.take(Path(file.name), who.operator)
-    return answer(taken._asdict())
+    tray.newest = taken._asdict()
+    return answer(tray.newest)

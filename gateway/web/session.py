@@ -6,7 +6,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from gateway.access import Access, Who
-from gateway.errors import AccessRefused, NotFound
+from gateway.errors import AccessRefused, NotFound, ShiftElsewhere
 from gateway.flow.shift import Shift, Shifts, Statement
 from gateway.web.answers import SessionShown, ShiftShown, StatementShown
 from gateway.web.api import OWNER, WHO, Api, Needs, require
@@ -113,8 +113,10 @@ async def sign_out(request: web.Request) -> web.Response:
     faults=(404, 409),
 )
 async def open_shift(request: web.Request, asked: OpenShift) -> web.Response:
-    """409 if one is open on the lane."""
+    """409 if one is open on the lane, or theirs on another."""
     lane, shifts = lane_of(request, asked.lane), request.app[SHIFTS]
+    if busy := await elsewhere(request, lane.lane):
+        raise ShiftElsewhere(f"工号 {busy.operator} 已在 {busy.lane} 车道上班，还没有下班")
     opened = await shifts.open(lane.lane, require(request).operator, asked.shift)
     lane.changes.publish()
     return answer(_statement(await shifts.statement(opened.id)))
@@ -167,6 +169,13 @@ async def _shown(request: web.Request, who: Who | None) -> SessionShown:
             "allowed": ALLOWED.get(who.role, []),
         }
     )
+
+
+async def elsewhere(request: web.Request, lane: str) -> Shift | None:
+    """Their open shift on another lane of this box."""
+    who, shifts = require(request), request.app[SHIFTS]
+    others = [await shifts.current(name) for name in request.app[LANES] if name != lane]
+    return next((shift for shift in others if shift and shift.operator == who.operator), None)
 
 
 async def _shift_of(request: web.Request, who: Who) -> Shift | None:

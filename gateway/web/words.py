@@ -208,18 +208,53 @@ busy.work | 正在处理… | Working…
 master | 站长授权 | Master
 master.afar | 远程授权 | Ask afar
 master.approved | 站长已同意 | Allowed
-master.expired | 站长没有回应：再请一次，或在本机输入 | No answer: ask again, or key it here
+master.again | 这一笔还在：再请一次，或在本机输入 | Ask again, or key it here
+master.expired | 站长没有回应 | No answer
 master.go | 继续 | Go on
 master.here | 在本机输入 | Key it here
 master.number | 站长工号 | Master's number
 master.once | 密码只用这一次，不保存 | Used once, kept nowhere
-master.refused | 站长没有同意：再请一次，或在本机输入 | Refused: ask again, or key it here
+master.refused | 站长没有同意 | Refused
 master.waiting | 已通知站长，等待回复… | Asked, waiting…
 master.where | 站长在自己的手持机上按“授权请求” | He answers on his own handheld
 ok | 确定 | OK
 master.minimum_fare | 最小费额计费 | Minimum fare
 master.override | 放过检查结果 | Pass the findings
 master.settle_by_hand | 特情收费 | Charge by hand
+correct | 更正 | Correct
+correct.colour | 车牌颜色 | Colour
+correct.done | 更正 {id} | Corrects {id}
+correct.hint | 原来的流水不动，另记一条；点要改的，没点的不变 | A new record; what is not tapped stays
+correct.again | 改正后重传 | Correct, send again
+correct.paid | 从卡上扣的款不能更正，多扣少扣按退费、补费办理 | What the card paid stays as it is
+correct.since | 已更正 #{seq}，{fate} | Corrected by #{seq}, {fate}
+correct.yuan | 实收金额 元 | Collected CNY
+carry | 离线搬运 | Carry
+carry.all | 全部 | All
+carry.bare | 不带照片 | Without photos
+carry.export | 写导出文件 | Export
+carry.in | 导入中心的回执 | The centre's receipt
+carry.known | 第 {n} 号回执已经导入过，没有改动 | Receipt {n} was known
+carry.out | 导出流水，交给中心或审计 | Export for the centre or auditors
+carry.photos | 带照片 | With photos
+carry.receipt | 选回执文件 | Choose the receipt
+carry.running | 正在核对并写导出文件，不影响收费… | Verifying and writing…
+carry.save | 存到 U 盘：{name}（{size} MB） | Save {name} ({size} MB) to a stick
+carry.span | 时间 | Time
+carry.taken | 第 {n} 号回执已导入，新落定 {count} 条 | Receipt {n} taken, {count} settled
+carry.today | 今天 | Today
+carry.week | 七天 | Seven days
+carry.yesterday | 昨天 | Yesterday
+keymap | 按键 | Keys
+settings.locked | 改设置须站长同意 | Settings need a master
+settings.open | 打开设置 | Open
+shift.elsewhere | 工号 {who} 已在 {lane} 上班（{at} 起） | {who} is on shift at {lane} since {at}
+shift.elsewhere.do | 那边下班后再来，或请站长把那一班下班 | Sign off there first, or ask a master
+shift.go | 到 {lane} | To {lane}
+timeline | 时光轴 | Timeline
+waited.aside | 挂起 | aside
+waited.machine | 设备、网关 | machines
+waited.person | 人 | people
 lane | 车道 | Lane
 standing | 暂停、关闭车道 | Pause or close
 standing.after | 办完这一辆后： | After this vehicle:
@@ -327,6 +362,12 @@ event.SaveRequested | 数据保存 | Save
 event.Suspended | 挂起 | Put aside
 event.VehicleClassified | 确认车型车种 | Vehicle classified
 event.VehicleWeighed | 计重 | Weighed
+event.corrected | 更正 | Corrected
+event.refused_confirm_entry | 站Hex码不对，没有执行 | Entry refused
+event.refused_correction | 更正没有通过授权 | Correction refused
+event.refused_minimum_fare | 站长授权没有通过 | Master refused
+event.refused_override | 站长授权没有通过 | Master refused
+event.refused_settle_by_hand | 站长授权没有通过 | Master refused
 field.amount_fen | 金额 | amount
 field.axle_count | 轴数 | axles
 field.means | 方式 | means
@@ -348,6 +389,7 @@ REASONS = {
     "override": "已核对实车 证件齐全 名单已解除 其他",
     "weigh": "称台故障 跟车过磅 轴数识别错 其他",
     "photo": "相机故障 雨雪遮挡 车已驶过 其他",
+    "correct": "车牌录错 车型车种录错 计重录错 金额录错 收费方式录错 其他",
     "pause": "临时离开 设备故障 交接班 其他",
     "close": "设备故障 不能扣款 交通管制 本班结束 其他",
 }

@@ -103,7 +103,7 @@ async def test_malformed_request_is_422_in_chinese(
     response = await client.post(path, data=body)
     told = await response.json()
     assert response.status == 422
-    assert set(told) == {"code", "detail", "action"}
+    assert set(told) == {"code", "detail", "action", "number"}
     assert words in told["detail"]
 
 

@@ -8,17 +8,22 @@ from typing import Any
 import pytest
 
 from gateway.flow.approvals import Approvals
+from gateway.flow.commands import COMMAND
+from gateway.flow.standing import Standing
 from gateway.pairing import Pairings
 from gateway.params import Operator
-from gateway.web import approvals, pairing
+from gateway.web import approvals, carry, pairing, receipts
+from gateway.web.carry import Exports
 from gateway.web.places import PLACES
+from gateway.web.settings import OPEN_MS, Lock
 from gateway.web.words import REASONS
-from tests.web.rig import OPERATORS, Listener, listening
+from tests.still_clock import StillClock
+from tests.web.rig import OPERATORS, PASSWORDS, Listener, listening
 
-OPEN = set(PLACES) - {"why", "master", "approvals", "pairing"}
+OPEN = set(PLACES) - {"why", "master", "approvals", "pairing", "carry"}
 KINDS = {
     "p", "h", "facts", "rows", "image", "digits", "choices", "field", "letters", "setting",
-    "options", "credentials",
+    "options", "credentials", "keymap", "file", "link", "alert",
 }  # fmt: skip
 
 
@@ -30,13 +35,20 @@ async def _approve(number: str, _: str) -> Operator:
 
 @pytest.fixture
 async def around(tmp_path: Path) -> AsyncIterator[Listener]:
-    async with listening(tmp_path, tables=[approvals.routes, pairing.routes]) as listener:
+    tables = [approvals.routes, pairing.routes, carry.routes]
+    async with listening(tmp_path, tables=tables) as listener:
         parts = listener.parts
         asked = Approvals(_approve, lambda: None, parts.clock)
         listener.app._frozen = False
         listener.app[approvals.APPROVALS] = asked
         listener.app[pairing.PAIRINGS] = Pairings(parts.store, parts.clock, "ab" * 32)
+        listener.app[carry.EXPORTS] = Exports(tmp_path, parts.clock)
+        listener.app[receipts.RECEIPTS] = receipts.Tray(_no_receipts(), tmp_path / "incoming")
         yield listener
+
+
+def _no_receipts() -> Any:
+    return None
 
 
 async def look(browser: Any, place: str, status: int = 200, **query: str) -> dict[str, Any]:
@@ -48,7 +60,7 @@ async def look(browser: Any, place: str, status: int = 200, **query: str) -> dic
 
 async def test_every_place_is_a_document_of_known_blocks(around: Listener) -> None:
     browser = await around.signed_in("9001")
-    for name in sorted(OPEN | {"approvals", "pairing"}):
+    for name in sorted(OPEN | {"approvals", "pairing", "carry"}):
         told = await look(browser, name)
         assert told["title"], name
         assert {next(iter(block)) for block in told["blocks"]} <= KINDS, name
@@ -66,7 +78,7 @@ async def test_what_belongs_to_masters_is_not_offered_to_collectors(around: List
     seen = {who: json.dumps(await look(b, "menu")) for who, b in (("c", collector), ("m", master))}
     assert '"pairing"' not in seen["c"]
     assert '"pairing"' in seen["m"]
-    for name in ("pairing", "approvals"):
+    for name in ("pairing", "approvals", "carry"):
         await look(collector, name, 403)
 
 
@@ -147,3 +159,72 @@ async def test_there_is_no_other_place(around: Listener) -> None:
     browser = await around.signed_in()
     await look(browser, "nowhere", 404)
     await look(browser, "passage/none", 404)
+
+
+async def test_settings_open_by_a_masters_word_and_shut_again(around: Listener) -> None:
+    browser = await around.signed_in("1001")
+    shut = await look(browser, "settings")
+    assert [next(iter(block)) for block in shut["blocks"]] == ["p", "credentials"]
+    opens = shut["primary"]
+    wrong = {"operator": "9001", "password": "wrong"}
+    refused = await browser.post(opens["path"], json=wrong)
+    assert (refused.status, (await refused.json())["number"]) == (403, "E-221")
+    own = {"operator": "1001", "password": PASSWORDS["1001"]}
+    assert (await browser.post(opens["path"], json=own)).status == 403
+    right = {"operator": "9001", "password": PASSWORDS["9001"]}
+    assert (await browser.post(opens["path"], json=right)).status == 200
+    told = await look(browser, "settings")
+    assert {"setting", "keymap"} == {next(iter(block)) for block in told["blocks"]}
+    other = await around.signed_in("1002")
+    assert "primary" in await look(other, "settings")
+    assert (await look(other, "settings"))["primary"]["needs_credentials"]
+
+
+async def test_a_master_opens_the_settings_by_his_own_password(around: Listener) -> None:
+    browser = await around.signed_in("9001")
+    assert (await look(browser, "settings"))["blocks"][1] == {"credentials": ""}
+    answer = await browser.post("/api/settings/open", json={"password": PASSWORDS["9001"]})
+    assert answer.status == 200
+
+
+def test_settings_shut_by_themselves() -> None:
+    clock = StillClock()
+    lock = Lock(clock)
+    lock.open("1001", "booth")
+    assert lock.is_open("1001", "booth")
+    assert not lock.is_open("1001", "handheld:2")
+    clock.ms += OPEN_MS
+    assert not lock.is_open("1001", "booth")
+
+
+async def test_a_lane_is_paused_by_a_tap_and_a_reason(around: Listener) -> None:
+    said = Standing()
+    around.x03.more = {"standing": {**said._asdict(), "allowed": [*said.allowed]}}
+    told = await look(await around.signed_in(), "standing")
+    commands = [
+        option["command"]
+        for block in told["blocks"]
+        if "options" in block
+        for option in block["options"]
+    ]
+    assert {each["command"] for each in commands} == {"pause_lane", "close_lane"}
+    assert all(COMMAND.validate_python(each) for each in commands)
+    assert told["primary"] is None
+    said = Standing("closed", "设备故障", "1001", 0)
+    around.x03.more = {"standing": {**said._asdict(), "allowed": [*said.allowed]}}
+    told = await look(await around.signed_in(), "standing")
+    assert told["primary"]["command"] == {"command": "open_lane"}
+
+
+async def test_one_person_has_one_shift(around: Listener) -> None:
+    shifts = around.parts.shifts
+    await shifts.open("X04", "1001", 1)
+    browser = await around.signed_in("1001")
+    told = await look(browser, "shift")
+    assert told["blocks"][0]["code"] == "E-403"
+    assert "X04" in told["blocks"][0]["alert"]
+    assert told["primary"]["off"] is True
+    refused = await browser.post("/api/shifts", json={"lane": "X03"})
+    assert (refused.status, (await refused.json())["number"]) == (409, "E-403")
+    other = await around.signed_in("1002")
+    assert "alert" not in (await look(other, "shift"))["blocks"][0]

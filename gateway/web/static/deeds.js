@@ -138,13 +138,16 @@ export const deeds = {
 
   leave() {
     this.learning = '';
-    if (this.place.trail.length) return this.show('place', { place: this.place.trail.at(-1) });
+    if (this.place.trail.length) {
+      this.show('place', { place: this.place.trail.at(-1) });
+      return this.load();
+    }
     return this.s ? this.show('lane') : this.signOut();
   },
 
   /** A button of the gateway's making. */
   async run(action) {
-    const { go, deed, value, enter, resume, with: query, command, needs_credentials: isGuarded, method, path, body, sure, then, tell } = action;
+    const { go, deed, value, enter, resume, with: query, command, needs_credentials: isGuarded, method, path, body, key, sure, then, tell, leaves } = action;
     const { operator, password } = this.secret;
     if (go) return this.go(go);
     if (deed) return this.show(value ? 'lane' : this.view) ?? this[deed](value);
@@ -154,8 +157,10 @@ export const deeds = {
     if (isGuarded && !password) return this.root.querySelector('input[name=password]').focus();
     if (command) return this.authorise(isGuarded ? { ...command, operator, password } : command);
     if (!method) return this.enter(enter);
-    const told = await this.doing('work', () => ask(method, path, password ? { ...body, password } : body));
+    const whole = password ? { ...body, ...operator && { operator }, password } : body;
+    const told = await this.doing('work', () => ask(method, path, whole, key && { 'idempotency-key': key }));
     this.forget();
+    if (told && leaves) return this.leave();
     if (told && tell) this.told = fill(tell, told);
     if (told && enter) return this.enter(enter);
     return told && this.view === 'place' ? this.narrow(then) : this.draw();

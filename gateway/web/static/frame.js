@@ -31,18 +31,18 @@ export function deed(app, name) {
   return app.may(name) ? button(t(name), () => DEEDS[name][1](app), { key: capsOf(app.settings.map, name)[0], off: !!app.pending }) : nothing;
 }
 
-const REMEDIES = { 'E-104': ['handOver'], 'E-113': ['standing'], 'E-203': ['photo', 'noPhoto'], 'E-215': ['handOver'], 'E-302': ['handOver'], 'E-303': ['standing'], 'flow.not_owner': ['takeOver'] };
+const REMEDIES = { 'E-104': ['handOver'], 'E-113': ['standing'], 'E-203': ['photo', 'noPhoto'], 'E-215': ['handOver'], 'E-302': ['handOver'], 'E-303': ['standing'], 'E-402': ['takeOver'] };
 
 /** The code stands small at the end, for the phone call. */
-export const alert = (app, { code, detail, action = '', level = 'bad' }, buttons = nothing) => html`<div class="alert ${level}" role="alert"><div><b>${level === 'warn' ? '▲' : '✕'} ${detail}</b>
-  <p>${action} <small>${code}</small></p></div>${(REMEDIES[code] ?? []).map(name => deed(app, name))}${buttons}</div>`;
+export const alert = (app, { code, number = code, detail, action = '', level = 'bad' }, buttons = nothing) => html`<div class="alert ${level}" role="alert"><div><b>${level === 'warn' ? '▲' : '✕'} ${detail}</b>
+  <p>${action} <small>${number}</small></p></div>${(REMEDIES[number] ?? []).map(name => deed(app, name))}${buttons}</div>`;
 
 export function trouble(app) {
   const fault = app.error ?? (app.view === 'lane' && app.s?.problem);
   return fault && !app.dialog ? alert(app, fault) : nothing;
 }
 
-const owner = app => (app.isMine ? nothing : alert(app, { code: 'flow.not_owner', detail: app.s.held_by }));
+const owner = app => (app.isMine ? nothing : alert(app, { code: 'E-402', detail: app.s.held_by }));
 
 function top(app) {
   const { s, session } = app;

@@ -3,7 +3,7 @@ import { API, DEEDS } from './deeds.js';
 import { picture } from './dialogs.js';
 import { alert, deed, trouble } from './frame.js';
 import { capsOf } from './keys.js';
-import { big, blocks, button, choices, credentials, deedOf, hint, html, key, nothing, NUMBERS, pad } from './parts.js';
+import { big, blocks, button, choices, credentials, deedOf, hint, html, key, nothing, NUMBERS, pad, picker } from './parts.js';
 import * as rules from './plate.js';
 import { axlesOf, classOf, doubts, isTruck, kilosOf, plateOf, plateReady, typeOf, typeSaid } from './state.js';
 import { t, tonnes, yuan } from './text.js';
@@ -52,7 +52,7 @@ export const SCREENS = {
       body: html`<div class="say"><button class="photo hand" aria-label=${t('Enlarge')} @click=${() => app.open('photo')}>${picture(app)}</button>${say(app)}</div>${cells(app)}
         <div class="colours" role="radiogroup" aria-label=${t('Colour')}>${COLOURS.map(colour => radio(colour, app.nameIn('colours', colour), colour === draft.colour, () => paint(colour)))}${radio(isUsual ? '' : draft.colour, isUsual ? t('more') : app.nameIn('colours', draft.colour), !isUsual,
           () => app.open('pick', { title: t('Colour'), pairs: app.pairsOf('colours'), then: paint }))}</div>${keys(app)}`,
-      bar: ['cancel', 'suspend', crypto.subtle ? html`<label class="button">${t(draft.photo ? '✓ Taken' : 'Camera')}<input type="file" class="sr" accept="image/*" capture="environment" @change=${event => app.upload(event.target.files[0])}></label>` : nothing],
+      bar: ['cancel', 'suspend', crypto.subtle ? picker(t(draft.photo ? '✓ Taken' : 'Camera'), file => app.upload(file), { accept: 'image/*', capture: 'environment' }) : nothing],
     };
   },
 
@@ -80,11 +80,8 @@ export const SCREENS = {
   place(app) {
     const { doc, name } = app.place;
     const { title, blocks: found, bar = [], primary: main } = doc ?? {};
-    const { learning, settings: { map } } = app;
-    const keymap = () => html`<h2>${t('Keys')}</h2>${hint(`${t('Choose, then press a key')} ${t(learning)}`)}<div class="choices">${Object.keys(DEEDS).map(each => html`<button class="option" aria-pressed=${learning === each}
-      @click=${() => app.learn(each)}>${t(each)} <small>${capsOf(map, each).join(' ')}</small></button>`)}</div>${button(t('Reset'), () => app.configure({ map: {} }))}`;
     return {
-      title, isPlace: true, body: html`${blocks(app, found)}${name === 'settings' ? keymap() : nothing}`, primary: main && [main.label, () => app.run(main), main.off],
+      title, isPlace: true, body: blocks(app, found), primary: main && [main.label, () => app.run(main), main.off],
       bar: [...bar.map(action => (action.label ? deedOf(app, action) : action)), name === 'menu' ? button(t('help'), () => app.open('help'), { key: 'F1' }) : nothing],
     };
   },

@@ -15,7 +15,7 @@ export const pause = ms => new Promise(again => { setTimeout(again, ms); });
 
 export async function ask(method, path, body, headers = {}) {
   const isBlob = body instanceof Blob;
-  const type = body === undefined ? {} : { 'content-type': isBlob ? 'image/jpeg' : 'application/json' };
+  const type = body === undefined ? {} : { 'content-type': isBlob ? body.type || 'application/x-tar' : 'application/json' };
   headers = { ...headers, ...type, 'accept-language': language };
   const request = { method, headers, body: isBlob || body === undefined ? body : JSON.stringify(body), signal: AbortSignal.timeout(ANSWER_MS) };
   const [response, answer] = await fetch(path, request).then(async heard => [heard, await heard.json()]).catch(fault => { throw new Lost(fault); });

@@ -1,4 +1,6 @@
 import { html, nothing } from './vendor/lit-html/lit-html.js';
+import { DEEDS } from './deeds.js';
+import { capsOf } from './keys.js';
 import { spaced } from './plate.js';
 import { keyed, t } from './text.js';
 
@@ -33,6 +35,8 @@ export const big = text => html`<p class="big">${text}</p>`;
 export const field = (label, name, value, act, { type = 'text', look = '', isStart = false, focus } = {}) => html`<label class="field ${look}"><small>${label}</small><input type=${type} name=${name}
   ?data-start=${isStart} inputmode=${focus ? 'none' : 'text'} autocomplete="off" maxlength="40" .value=${value} @focus=${focus} @input=${event => act(event.target.value)}></label>`;
 
+export const picker = (label, act, { accept, capture } = {}) => html`<label class="button">${label}<input type="file" class="sr" accept=${accept ?? nothing} capture=${capture ?? nothing} @change=${event => act(event.target.files[0])}></label>`;
+
 /** With a pad of its own: no system keyboard covers the screen. */
 export function credentials(app, label) {
   const { secret } = app;
@@ -60,7 +64,11 @@ const BLOCKS = {
   digits: (app, { digits }) => html`<p class="digits6">${digits}</p>`,
   choices: (app, block) => html`<h2>${block.label}</h2>${choices(block.label, block.choices, block.chosen, value => app.narrow({ [block.name]: value }))}`,
   field: (app, block) => field(block.label, block.field, block.value, value => app.narrow({ [block.field]: value.toUpperCase() }), { isStart: block.is_start }),
-  letters: (app, { letters }) => pad([...'ABCDEFGHIJKLMNOPQRSTUVWXYZ退清'], char => app.narrow({ [letters]: keyed(app.place.query[letters] ?? '', char, 20) }), 'initials'),
+  letters: (app, { letters, keys, value }) => pad(keys, char => app.narrow({ [letters]: keyed(app.place.query[letters] ?? value, char, 20) }), 'initials'),
+  link: (app, { link, label }) => html`<a class="button" href=${link} download>${label}</a>`,
+  file: (app, { file, label }) => picker(label, body => app.run({ method: 'POST', path: file, body, then: {} })),
+  keymap: (app, { keymap }) => html`<h2>${keymap}</h2>${hint(`${t('Choose, then press a key')} ${t(app.learning)}`)}<div class="choices">${Object.keys(DEEDS).map(each => html`<button class="option" aria-pressed=${app.learning === each}
+    @click=${() => app.learn(each)}>${t(each)} <small>${capsOf(app.settings.map, each).join(' ')}</small></button>`)}</div>${button(t('Reset'), () => app.configure({ map: {} }))}`,
   setting: (app, { setting, label, pairs }) => html`<h2>${label}</h2>${choices(label, pairs, app.settings[setting], value => app.configure({ [setting]: value }))}`,
   options: (app, block) => options(block.options.map(action => [action, action.label]), action => app.run(action), app.isBusy),
   credentials: (app, block) => credentials(app, block.credentials),

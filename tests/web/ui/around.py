@@ -7,7 +7,7 @@ from tests.web.ui.conftest import Screen
 
 PLACES = (
     "menu", "history", "passage/X03-4", "suspended", "devices", "sync", "versions", "pairing",
-    "approvals", "settings", "standing", "shiftEnd", "shift", "stations",
+    "approvals", "settings", "standing", "carry", "correct/X03-4", "shiftEnd", "shift", "stations",
 )  # fmt: skip
 ASKED = {
     "why": ("priced", "cancel"),

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from gateway.web.drafts import Draft
+from gateway.web.forms import INITIALS
 from gateway.web.page import digests
 from gateway.web.page_words import PAGE_WORDS
 from gateway.web.screens import dressed
@@ -249,7 +250,9 @@ def _place(name: str, request: web.Request) -> dict[str, Any] | None:
             for row in found
         ]
         field = {"field": "q", "label": "拼音首字母或站名", "value": wanted, "is_start": True}
-        return fixtures.place("按站名找", field, {"options": tiles}, {"letters": "q"})
+        return fixtures.place(
+            "按站名找", field, {"options": tiles}, {"letters": "q", "keys": INITIALS, "value": ""}
+        )
     if name == "shift":
         return fixtures.shift_place(int(asked.get("shift", "1")))
     if name == "master":

@@ -5,7 +5,9 @@ import time
 from typing import Any
 
 from gateway.flow.standing import Standing
-from gateway.web.forms import SETTINGS
+from gateway.web import drawing, mending
+from gateway.web.carry import SPANS
+from gateway.web.settings import SETTINGS
 from gateway.web.words import REASONS, speaking
 
 SAY = speaking("zh-CN")
@@ -528,6 +530,18 @@ def _vehicle(plate: str, amount: str, fate: str) -> list[Any]:
     return ["11-18 09:30:00", {"plate": plate, "colour": 0}, {"b": amount}, "已保存", fate]
 
 
+def _journal() -> list[dict[str, Any]]:
+    """A car that was put aside for a while, as its timeline tells it."""
+    rows = (
+        ("ReadRequested", 0), ("ChecksPassed", 900), ("PlateSubmitted", 5200),
+        ("PhotoBound", 5500), ("Suspended", 9000), ("Resumed", 309_000),
+        ("VehicleClassified", 312_000), ("QuoteRequested", 312_100), ("FareQuoted", 312_500),
+        ("EntryConfirmed", 318_000), ("SaveRequested", 320_000), ("DebitPrepared", 320_300),
+        ("DebitConfirmed", 320_900),
+    )  # fmt: skip
+    return [{"event": event, "at_ms": at_ms} for event, at_ms in rows]
+
+
 ANSWERS: dict[str, Any] = {
     "GET lanes": [
         {
@@ -602,14 +616,80 @@ ANSWERS: dict[str, Any] = {
         "这一笔",
         {"facts": [["车牌", {"plate": "甘A12345", "colour": 0}], ["金额 元", "42.80"]]},
         {"image": "/api/photos/" + "ab" * 32, "alt": "照片"},
+        {"h": SAY("timeline")},
+        {"image": drawing.drawn(_journal(), SAY), "alt": drawing.summary(_journal(), SAY)},
         {"h": "经过"},
         {
             "rows": [
-                {"parts": ["11-18 09:30:01 #1 1001", {"b": "读卡"}, ""]},
-                {"parts": ["11-18 09:30:05 #2 1001", {"b": "提交车牌"}, "车牌 甘A12345"]},
+                {"parts": ["1. 11-18 09:30:01 #1 1001", {"b": "读卡"}, ""]},
+                {"parts": ["2. 11-18 09:30:05 #2 1001", {"b": "提交车牌"}, "车牌 甘A12345"]},
             ]
         },
+        bar=[{"label": SAY("correct"), "go": "correct/X03-4"}],
     ),
+    "GET places/correct/X03-4": place(
+        SAY("correct"),
+        {"facts": [[SAY("seq"), "#1042"], [SAY("field.plate"), "甘A12345 → 甘A12346"]]},
+        {"p": SAY("correct.hint"), "look": ""},
+        {"field": "plate", "label": SAY("plate"), "value": "甘A12346", "is_start": True},
+        {"letters": "plate", "value": "甘A12346", "keys": mending.PLATE_KEYS},
+        {
+            "choices": [[code, name] for code, name in COLOURS.items()],
+            "name": "colour",
+            "label": SAY("correct.colour"),
+            "chosen": 0,
+        },
+        {
+            "choices": [[text, text] for text in REASONS["correct"].split()],
+            "name": "reason",
+            "label": SAY("reason"),
+            "chosen": "车牌录错",
+        },
+        {"credentials": SAY("master.number")},
+        primary={
+            "label": SAY("correct"),
+            "method": "POST",
+            "path": "/api/passages/X03-4/corrections",
+            "key": "5f1e0c77a9d23b44",
+            "body": {"plate": "甘A12346", "reason": "车牌录错"},
+            "needs_credentials": True,
+            "leaves": True,
+        },
+    ),
+    "POST passages/X03-4/corrections": {"record_id": "R2", "seq": 1043},
+    "GET places/carry": place(
+        SAY("carry"),
+        {"h": SAY("carry.out")},
+        {
+            "choices": [[name, SAY(f"carry.{name}")] for name in SPANS],
+            "name": "span",
+            "label": SAY("carry.span"),
+            "chosen": "today",
+        },
+        {
+            "choices": [["", SAY("carry.bare")], ["1", SAY("carry.photos")]],
+            "name": "photos",
+            "label": SAY("photo"),
+            "chosen": "",
+        },
+        {
+            "link": "/api/exports/lane-export-20251118-093000.tar",
+            "label": SAY("carry.save", name="lane-export-20251118-093000.tar", size="1.2"),
+        },
+        {"p": "流水第 1 到 1042 条", "look": ""},
+        {"h": SAY("carry.in")},
+        {"file": "/api/receipts", "label": SAY("carry.receipt")},
+        {"p": f"✓ {SAY('carry.taken', n=3, count=12)}", "look": "good"},
+        primary={
+            "label": SAY("carry.export"),
+            "method": "POST",
+            "path": "/api/exports",
+            "body": {"span": "today", "photos": False},
+            "then": {},
+        },
+    ),
+    "POST exports": {"span": "today"},
+    "POST receipts": {"number": 3, "settled": 12, "said": {}, "was_known": False},
     "GET places/standing": place(
         SAY("standing"),
         {"p": SAY("standing.keeps"), "look": ""},
@@ -647,7 +727,23 @@ ANSWERS: dict[str, Any] = {
         {"facts": [["待传", "12 笔"]]},
         {"p": "✓ 可以做：照常收费、照相、站长授权", "look": "good"},
         {"h": "被退回"},
-        {"rows": [], "empty": "没有被退回的记录"},
+        {
+            "rows": [
+                {
+                    "look": "bad",
+                    "parts": [{"b": "#1040 车牌颜色不符"}, RECORD["id"]],
+                    "button": {"label": SAY("correct.again"), "go": "correct/X03-4"},
+                },
+                {
+                    "look": "warn",
+                    "parts": [
+                        {"b": "#1038 站码不存在"},
+                        SAY("correct.since", seq=1041, fate="已传"),
+                    ],
+                    "button": {"label": SAY("passage"), "go": "passage/X03-4"},
+                },
+            ]
+        },
     ),
     "GET places/versions": place(
         "版本",
@@ -693,6 +789,7 @@ ANSWERS: dict[str, Any] = {
             }
             for name, values in SETTINGS.items()
         ),
+        {"keymap": SAY("keymap")},
     ),
     "GET places/shiftEnd": place(
         "下班交接",
