@@ -47,12 +47,14 @@ from gateway.flow.watch import Watch
 from gateway.pairing import Pairings
 from gateway.params import Operators
 from gateway.runtime import LoopLag, Notifier, Service, Topic, Watchdog, hold, supervise
+from gateway.statuslist.archive import Archive
 from gateway.store import Store
 from gateway.sync.batches import Batches
 from gateway.sync.center import CenterClient
 from gateway.sync.download import Downloads
 from gateway.sync.heartbeat import Box, Heartbeats
 from gateway.sync.holdings import Holdings
+from gateway.sync.lists import StatusLists
 from gateway.sync.outbox import Outbox
 from gateway.sync.photos import PhotoPusher
 from gateway.sync.receipts import Receipts
@@ -91,6 +93,7 @@ class Gateway:
         self._devices = devices
         names = [section.name for section in settings.lane]
         key = settings.center.parameter_key
+        archive = Archive(settings.data / "statuslist", lambda: self.shelf.key)
         self.shelf = ParameterShelf(
             store,
             clock,
@@ -99,6 +102,7 @@ class Gateway:
             exit_hex=settings.station.hex,
             on_change=self._tell_all,
             copies=settings.data / "parameters",
+            lists=archive,
         )
         token = settings.center.token
         self.client = CenterClient(
@@ -134,7 +138,8 @@ class Gateway:
         self.patrol = Patrol(store, settings.data, clock, self._tell_all)
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
         clock.offset_ms, clock.on_change = self._offset_ms, self._tell_all
-        self.downloads = Downloads(self.shelf, self.client, clock)
+        self.lists = StatusLists(archive, self.shelf, self.client, clock)
+        self.downloads = Downloads(self.shelf, self.client, clock, lists=self.lists)
         self.batches = Batches(store, names, clock, self.outbox.poke)
         self.lag = LoopLag(clock)
         self.certificate: tls.Identity | None = None
@@ -162,6 +167,7 @@ class Gateway:
             PhotoPusher(self.store, self.client, self.evidence.path, self._owes_money, self.clock),
             self.heartbeats,
             self.downloads,
+            self.lists,
             self.batches,
             self.lag,
         ]

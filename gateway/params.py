@@ -6,9 +6,10 @@ uncertain (domain.md §12) live in `policy`, not in code.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -125,6 +126,43 @@ class Listed(Table):
     listed_at: str
 
 
+class ListDamaged(ParameterInvalid):
+    """Bytes of a status list that are not those which were written: no answer can be had."""
+
+    code = "statuslist.damaged"
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """The status list in force, however large."""
+
+    def find(self, number: str) -> Listed | None:
+        """Raises: ListDamaged, if it cannot be said whether this number is listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """What the status list says of one card and one tag."""
+
+    card: Listed | None = None
+    tag: Listed | None = None
+    fault: str = ""
+    """Why it could not be asked, or not about all: nobody is barred by what is not known."""
+
+
+def look_up(listing: Listing, card_id: str, serial: str | None) -> Hits:
+    """Both numbers; `serial` None: no tag. May wait for a disk."""
+    found: list[Listed | None] = []
+    fault = ""
+    for number in (card_id, serial):
+        try:
+            found.append(listing.find(number) if number else None)
+        except ListDamaged as bad:
+            fault = bad.detail
+            found.append(None)
+    return Hits(found[0], found[1], fault)
+
+
 class StatusList(Table):
     rows: tuple[Listed, ...]
 
@@ -231,7 +269,7 @@ class Parameters(BaseModel):
     axle_limits: AxleLimits
     vehicle_types: VehicleTypes
     vehicle_classes: VehicleClasses
-    status_list: StatusList
+    status_list: Listing
     operators: Operators
     policy: Policy
 

@@ -162,8 +162,10 @@ async def show_manifest(request: web.Request) -> web.Response:
 
 @routes.get("/v1/parameters/{name}/{version}")
 async def show_package(request: web.Request) -> web.StreamResponse:
-    """The file's own bytes; Range and conditional requests are FileResponse's."""
-    found = request.app[TABLES].find(request.match_info["name"], request.match_info["version"])
+    """The file's own bytes; Range and conditional requests are FileResponse's. `?base=`: the
+    delta on that version, not the full one."""
+    name, version = request.match_info["name"], request.match_info["version"]
+    found = request.app[TABLES].find(name, version, request.query.get("base", ""))
     if found is None:
         raise BadBody(404, "没有这个参数包")
     return web.FileResponse(found, headers={hdrs.CONTENT_TYPE: "application/json"})

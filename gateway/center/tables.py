@@ -1,4 +1,8 @@
-"""Parameter packages the centre publishes: files as they stand in a folder, signed with its key."""
+"""Parameter packages the centre publishes: files as they stand in a folder, signed with its key.
+
+`*.json` are tables, signed here; `*.list` are big status lists, which carry their signature. A file
+is read once, and again only when it changed: thousands of lanes ask for the manifest.
+"""
 
 import hashlib
 import json
@@ -18,7 +22,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from gateway.params import ListDamaged
+from gateway.statuslist.form import BLOCK_BYTES, SIGNED_BYTES, read_head
+
 log = logging.getLogger(__name__)
+
+Stamp = tuple[int, int, int]
+"""What tells that a file is still the one that was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +44,76 @@ class Tables:
 
     def __init__(self, folder: Path | None, key: Ed25519PrivateKey) -> None:
         self._folder, self._key = folder, key
+        self._known: dict[Path, tuple[Stamp, Published | None]] = {}
 
     def manifest(self) -> tuple[bytes, str]:
-        """JSON `{"packages": [{name, version, sha256, size, effective_from, signature}]}`
-        and its entity tag. `signature`: Ed25519 over the file's bytes, hex."""
+        """JSON `{"packages": [{name, version, sha256, size, effective_from, signature, format?,
+        base?}]}` and its entity tag. `signature`: Ed25519 over the file's bytes, hex; of a list
+        over its head (docs/statuslist.md)."""
         entries = [published.entry for published in self._published()]
         body = json.dumps({"packages": entries}, ensure_ascii=False).encode()
         return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
-    def find(self, name: str, version: str) -> Path | None:
+    def find(self, name: str, version: str, base: str = "") -> Path | None:
         for published in self._published():
-            if (published.entry["name"], published.entry["version"]) == (name, version):
+            one = published.entry
+            if (one["name"], one["version"], one.get("base", "")) == (name, version, base):
                 return published.path
         return None
 
     def _published(self) -> list[Published]:
-        files = sorted(self._folder.glob("*.json")) if self._folder else []
-        return [published for path in files if (published := self._read(path))]
+        files = sorted(self._folder.glob("*.*")) if self._folder else []
+        told = [self._told(path) for path in files if path.suffix in (".json", ".list")]
+        return [published for published in told if published]
+
+    def _told(self, path: Path) -> Published | None:
+        at = path.stat()
+        stamp = (at.st_mtime_ns, at.st_size, at.st_ino)
+        known = self._known.get(path)
+        if known is None or known[0] != stamp:
+            known = self._known[path] = (stamp, self._read(path))
+        return known[1]
 
     def _read(self, path: Path) -> Published | None:
-        raw = path.read_bytes()
         try:
-            head = json.loads(raw)
-            name, version = str(head["name"]), str(head["version"])
-            effective_from = datetime.fromisoformat(head["effective_from"]).isoformat()
-        except (ValueError, KeyError, TypeError) as bad:
+            entry = _list(path) if path.suffix == ".list" else self._table(path.read_bytes())
+        except (ValueError, KeyError, TypeError, ListDamaged) as bad:
             log.warning("parameter file left out", extra={"file": path.name, "reason": str(bad)})
             return None
-        return Published(
-            path,
-            {
-                "name": name,
-                "version": version,
-                "sha256": hashlib.sha256(raw).hexdigest(),
-                "size": len(raw),
-                "effective_from": effective_from,
-                "signature": self._key.sign(raw).hex(),
-            },
-        )
+        return Published(path, entry)
+
+    def _table(self, raw: bytes) -> dict[str, Any]:
+        head = json.loads(raw)
+        name, version = str(head["name"]), str(head["version"])
+        effective_from = datetime.fromisoformat(head["effective_from"]).isoformat()
+        return {
+            "name": name,
+            "version": version,
+            "sha256": hashlib.sha256(raw).hexdigest(),
+            "size": len(raw),
+            "effective_from": effective_from,
+            "signature": self._key.sign(raw).hex(),
+        }
+
+
+def _list(path: Path) -> dict[str, Any]:
+    """Raises: ListDamaged, if it is none."""
+    with path.open("rb") as file:
+        block = file.read(BLOCK_BYTES)
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+    head = read_head(block)
+    return {
+        "name": "status_list",
+        "version": head.version,
+        "base": head.base,
+        "format": "list",
+        "sha256": sha256,
+        "size": size,
+        "effective_from": head.effective_from.isoformat(),
+        "signature": block[SIGNED_BYTES : SIGNED_BYTES + 64].hex(),
+    }
 
 
 def signing_key(path: Path) -> Ed25519PrivateKey:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from gateway.devices.etc_files import CardKind, IssueInfo, TagFacts, TollInfo
 from gateway.flow.messages import Finding, Level, Media
-from gateway.params import AxleLimits, Parameters, Policy, VehicleType
+from gateway.params import AxleLimits, Hits, Parameters, Policy, VehicleType
 from gateway.plate import COLOURS
 from gateway.units import beijing
 
@@ -60,18 +60,22 @@ def finding(code: int, text: str, policy: Policy, level: Level | None = None) ->
 
 
 def check_media(
-    media: Media, parameters: Parameters, paid_here_at_ms: int | None, list_age_s: int
+    media: Media,
+    parameters: Parameters,
+    paid_here_at_ms: int | None,
+    list_age_s: int,
+    hits: Hits,
 ) -> tuple[Finding, ...]:
     """All that is wrong with card and tag.
 
     Args:   paid_here_at_ms: when this card last paid here. list_age_s: since the centre last
-            said that this status list is the newest.
+            said that this status list is the newest. hits: what the list says of both.
     """
     policy = parameters.policy
     codes = [
         *_card(media.card.issue, media.read_at_ms),
         *_entry(media.card.toll, media.read_at_ms),
-        *_listed(media, parameters, list_age_s),
+        *_listed(hits, list_age_s, policy),
         *_repeat(media.read_at_ms, paid_here_at_ms, policy),
     ]
     if media.tag is None:
@@ -182,13 +186,15 @@ def _entry(toll: TollInfo | None, now_ms: int) -> Found:
         yield 54, f"入口时间 {beijing(toll.at_s * 1000):%Y-%m-%d %H:%M} 不合理"
 
 
-def _listed(media: Media, parameters: Parameters, list_age_s: int) -> Found:
-    listing = parameters.status_list
-    if hit := listing.find(media.card.issue.card_id):
-        yield 24, f"卡在状态名单内：{hit.reason}（{_day(hit.listed_at)} 起）"
-    if media.tag and (hit := listing.find(media.tag.system.contract_serial)):
-        yield 6, f"标签在状态名单内：{hit.reason}（{_day(hit.listed_at)} 起）"
-    if list_age_s > parameters.policy.status_list_stale_hours * 3600:
+def _listed(hits: Hits, list_age_s: int, policy: Policy) -> Found:
+    """A list that cannot be asked bars nobody and is said, as an old one is (domain.md §7.3)."""
+    if hit := hits.card:
+        yield 24, f"卡在状态名单内：{hit.reason}（{hit.listed_at}）"
+    if hit := hits.tag:
+        yield 6, f"标签在状态名单内：{hit.reason}（{hit.listed_at}）"
+    if hits.fault:
+        yield 149, f"状态名单没有查到结果：{hits.fault}"
+    elif list_age_s > policy.status_list_stale_hours * 3600:
         yield 149, f"状态名单 {list_age_s // 3600} 小时没有更新"
 
 

@@ -62,12 +62,15 @@ from gateway.flow.messages import (
 )
 from gateway.flow.passage import Passage
 from gateway.flow.recording import Place, pass_id_of
-from gateway.params import Parameters
+from gateway.params import Hits, Listing, Parameters, StatusList, look_up
 from gateway.records import FareAnswer, FareRequest
 from gateway.store import Store
 from gateway.units import Clock, compact, iso
 
 log = logging.getLogger(__name__)
+
+LIST_S_MAX = 1.0
+"""So long a passage waits for the status list."""
 
 EXIT_STATUS = 0x04
 """0019's status after the exit: closed ETC exit. Uncertain (domain.md §12.8)."""
@@ -116,6 +119,8 @@ class Hands:
         self._evidence, self._fares = evidence, fares
         self._parameters, self._list_age_s, self._clock = parameters, list_age_s, clock
         self._is_one_photo = is_one_photo
+        self._asking: asyncio.Future[Hits] | None = None
+        """The look-up in the status list that has not come back."""
         self._first_photo = ("", "")
         """Passage and photo: what was last kept by the lane camera."""
 
@@ -149,9 +154,10 @@ class Hands:
         paid_at_ms = await self._last_paid_here(media)
         age_s = self._list_age_s()
         parameters = self._parameters()
+        hits = await self._hits(media, parameters.status_list)
         findings = (
             *checks.check_psam(await self._psam_trouble(), parameters.policy),
-            *checks.check_media(media, parameters, paid_at_ms, age_s),
+            *checks.check_media(media, parameters, paid_at_ms, age_s, hits),
         )
         kind = ChecksPassed if checks.does_pass(findings) else ChecksFailed
         return kind(media, findings, _reading(frame))
@@ -175,6 +181,19 @@ class Hands:
         except PsamUnavailable as fault:
             return fault.detail
         return ""
+
+    async def _hits(self, media: Media, listing: Listing) -> Hits:
+        """A list on a disk is asked in a thread and not waited for longer than a passage bears;
+        while one question hangs no other is asked."""
+        serial = media.tag.system.contract_serial if media.tag else None
+        asked = (listing, media.card.issue.card_id, serial)
+        if isinstance(listing, StatusList):
+            return look_up(*asked)
+        if self._asking is not None and not self._asking.done():
+            return Hits(fault="磁盘没有回答")
+        self._asking = asyncio.ensure_future(asyncio.to_thread(look_up, *asked))
+        done, _ = await asyncio.wait({self._asking}, timeout=LIST_S_MAX)
+        return self._asking.result() if done else Hits(fault="磁盘没有及时回答")
 
     async def _look(self) -> Frame | None:
         """What the camera's own recognition proposes; the photo itself is taken with the plate."""

@@ -7,7 +7,7 @@ document, any status it does not know) means "try later": CenterUnavailable (int
 import base64
 import gzip
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
@@ -121,7 +121,11 @@ class ManifestEntry(_Loose):
     size: int
     effective_from: str
     signature: str = ""
-    """Ed25519 over the package's bytes, hex."""
+    """Ed25519 over the package's bytes, hex; of a list, over its head (docs/statuslist.md)."""
+    format: str = "json"
+    """json, or list: a big status list."""
+    base: str = ""
+    """Of a delta: the version it changes."""
 
 
 class _Manifest(_Loose):
@@ -235,6 +239,26 @@ class CenterClient:
         _expect(status, 200)
         return raw
 
+    async def pieces(
+        self, name: str, version: str, base: str, first: int
+    ) -> tuple[int, AsyncGenerator[bytes, None]]:
+        """GET /v1/parameters/{name}/{version}?base= from byte `first` on, for what is too large to
+        be held: where the bytes that come begin (0, if the centre knows no ranges), and the bytes.
+        Only a silent line times out. Close it when done; it raises CenterUnavailable too."""
+        headers: dict[str, str] = {hdrs.RANGE: f"bytes={first}-"} if first else {}
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._timeout_s)
+        url, query = f"{self._url}/v1/parameters/{name}/{version}", {"base": base} if base else {}
+        try:
+            answer = await self._http().get(
+                url, params=query, headers=headers, timeout=limit, allow_redirects=False
+            )
+        except (aiohttp.ClientError, OSError) as broken:
+            raise CenterUnavailable(f"连不上中心：{type(broken).__name__}") from broken
+        if answer.status not in (200, 206):
+            answer.close()
+            raise NotAVerdict(f"中心回答 {answer.status}，稍后再试")
+        return (first if answer.status == 206 else 0), _pieces(answer)
+
     async def photo_offset(self, sha256: str) -> Offset:
         """HEAD /v1/evidence: what the centre holds of this photo."""
         status, _, headers = await self._send("HEAD", f"/v1/evidence/{sha256}")
@@ -328,6 +352,16 @@ async def _bounded(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:
         if size > bytes_max:
             raise ValueError(f"answer is longer than {bytes_max} bytes")
     return b"".join(parts)
+
+
+async def _pieces(answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    try:
+        async for piece in answer.content.iter_chunked(256 * 1024):
+            yield piece
+    except (aiohttp.ClientError, OSError) as broken:
+        raise CenterUnavailable(f"传输中断：{type(broken).__name__}") from broken
+    finally:
+        answer.close()
 
 
 def _read(model: type[Model], raw: bytes) -> Model:

@@ -4,6 +4,7 @@ import logging
 
 from gateway.errors import CenterUnavailable, ParameterInvalid, StoreUnavailable
 from gateway.sync.center import CenterClient, ManifestEntry
+from gateway.sync.lists import StatusLists
 from gateway.sync.shelf import ParameterShelf as ParameterShelf
 from gateway.sync.shelf import public_key as public_key
 from gateway.units import Clock
@@ -24,8 +25,11 @@ class Downloads:
         client: CenterClient,
         clock: Clock,
         *,
+        lists: StatusLists | None = None,
         poll_s: float = POLL_S,
     ) -> None:
+        """`lists`: hears of big status lists, and fetches them at its own pace."""
+        self._lists = lists
         self._shelf, self._client, self._clock, self._poll_s = shelf, client, clock, poll_s
         self._etag = ""
         self._entries: list[ManifestEntry] = []
@@ -45,7 +49,11 @@ class Downloads:
         """
         manifest = await self._client.manifest(self._etag)
         if manifest is not None:
-            self._etag, self._entries = manifest.etag, manifest.entries
+            self._etag = manifest.etag
+            self._entries = [one for one in manifest.entries if one.format == "json"]
+            big = [one for one in manifest.entries if one.format == "list"]
+            if self._lists is not None:
+                self._lists.offer([one for one in big if one.name == "status_list"])
         news = [entry for entry in self._entries if self._wants(entry)]
         broken = {entry.name for entry in news if not await self._fetch(entry)}
         if sound := {entry.name for entry in self._entries} - broken:

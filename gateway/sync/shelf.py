@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.errors import ParameterInvalid
 from gateway.params import TABLES, Package, Parameters, read_package
+from gateway.statuslist.archive import Archive
+from gateway.statuslist.form import Head, rank
 from gateway.store import Store
 from gateway.sync.center import ManifestEntry
 from gateway.sync.packages import Packages
@@ -59,10 +61,13 @@ class ParameterShelf:
         exit_hex: str | None = None,
         on_change: Callable[[], None] = lambda: None,
         copies: Path | None = None,
+        lists: Archive | None = None,
     ) -> None:
         """`folder`: packages installed with the box, trusted as its files are. `key`: what
         packages from the centre must be signed with. `exit_hex`: minimum fares of any other
-        exit station are refused. `copies`: where packages from the centre lie a second time."""
+        exit station are refused. `copies`: where packages from the centre lie a second time.
+        `lists`: big status lists; the newer one of those and of the packages is in force."""
+        self._lists = lists
         self._copies = Packages(copies) if copies else None
         self._files: dict[tuple[str, str], str] = {}
         """Names of the second copies, by table and version."""
@@ -70,9 +75,15 @@ class ParameterShelf:
         self._exit_hex, self._on_change = exit_hex, on_change
         self._shelf: dict[str, dict[str, Package]] = {name: {} for name in TABLES}
         self._rejected: dict[str, dict[str, str]] = {name: {} for name in TABLES}
-        self._confirmed_ms: dict[str, int] = {}
+        self._confirmed: dict[str, tuple[int, str]] = {}
+        """When the centre last said that this version of a table is the newest."""
         self._now: Parameters | None = None
         self._window_ms = (0, 0)  # the tables in force are right from … until before …
+
+    @property
+    def key(self) -> Ed25519PublicKey | None:
+        """What packages and lists from the centre must be signed with."""
+        return self._key
 
     def trust(self, key: Ed25519PublicKey) -> None:
         """What packages from the centre must be signed with, from now on."""
@@ -97,7 +108,12 @@ class ParameterShelf:
             if package := self._try(raw, f"copy {name}"):
                 self._files[package.name, package.version] = name
         marks = await self._store.rows("SELECT value FROM sync_mark WHERE name = ?", CONFIRMED)
-        self._confirmed_ms = json.loads(marks[0]["value"]) if marks else {}
+        told = json.loads(marks[0]["value"]) if marks else {}
+        self._confirmed = {
+            name: (at[0], at[1]) for name, at in told.items() if isinstance(at, list)
+        }
+        if self._lists is not None:
+            await asyncio.to_thread(self._lists.load, self._clock.now_ms())
         self._window_ms = (0, 0)
         self.current()
 
@@ -130,8 +146,11 @@ class ParameterShelf:
     def age_s(self, name: str) -> int:
         """Seconds since this table was known to be the newest: since the centre last confirmed
         its manifest, or else since it took effect."""
-        from_ms = self.current().effective_from_ms[name]
-        known_ms = max(from_ms, self._confirmed_ms.get(name, 0))
+        now = self.current()
+        known_ms, version = self._confirmed.get(name, (0, ""))
+        if version != now.versions[name]:
+            known_ms = 0
+        known_ms = max(now.effective_from_ms[name], known_ms)
         return max(0, self._clock.now_ms() - known_ms) // 1000
 
     def wants(self, entry: ManifestEntry) -> bool:
@@ -139,8 +158,10 @@ class ParameterShelf:
         if entry.name not in TABLES or entry.version in self._shelf[entry.name]:
             return False
         ours = self._newest(entry.name, self._clock.now_ms())
-        theirs = _rank(_ms(entry.effective_from), entry.version)
-        return ours is None or theirs > _rank(ours.effective_from_ms, ours.version)
+        theirs = rank(moment_ms(entry.effective_from), entry.version)
+        if entry.name == "status_list" and self._listed_rank() >= theirs:
+            return False
+        return ours is None or theirs > rank(ours.effective_from_ms, ours.version)
 
     async def stage(self, entry: ManifestEntry, raw: bytes) -> Package:
         """Check a fetched package, keep it, put it on the shelf.
@@ -150,9 +171,7 @@ class ParameterShelf:
         try:
             package = self._check(entry, raw)
         except ParameterInvalid as bad:
-            await self._keep(entry, raw, "rejected", bad.detail)
-            self._rejected[entry.name][entry.version] = bad.detail
-            log.error("parameter package rejected", extra=_facts(entry, bad.detail))
+            await self.refuse(entry, bad.detail)
             raise
         await self._keep(entry, raw, "staged", None)
         self._rejected[entry.name].clear()
@@ -166,8 +185,12 @@ class ParameterShelf:
     async def confirm(self, names: Iterable[str]) -> None:
         """For these tables the centre's manifest has nothing newer than what is here."""
         now_ms = self._clock.now_ms()
-        self._confirmed_ms |= {name: now_ms for name in names if name in TABLES}
-        row = (CONFIRMED, json.dumps(self._confirmed_ms), now_ms)
+        try:
+            versions = self.current().versions
+        except ParameterInvalid:
+            return  # still without all tables: nothing is in force that could be confirmed
+        self._confirmed |= {name: (now_ms, versions[name]) for name in names if name in TABLES}
+        row = (CONFIRMED, json.dumps(self._confirmed), now_ms)
 
         def work(db: sqlite3.Connection) -> None:
             db.execute(
@@ -175,6 +198,18 @@ class ParameterShelf:
             )
 
         await self._store.write(work)
+
+    async def refuse(self, entry: ManifestEntry, reason: str) -> None:
+        """A package that is not taken: kept as a row with its reason, shown, logged."""
+        await self._keep(entry, b"", "rejected", reason)
+        self._rejected[entry.name][entry.version] = reason
+        log.error("parameter package rejected", extra=_facts(entry, reason))
+
+    def relist(self) -> None:
+        """Another status list serves, or one is yet to come."""
+        self._rejected["status_list"].clear()
+        self._window_ms = (0, 0)
+        self._on_change()
 
     # ---- inside ----
 
@@ -229,7 +264,7 @@ class ParameterShelf:
         package = read_package(raw)
         if (package.name, package.version) != (entry.name, entry.version):
             raise ParameterInvalid(f"{what} 的内容是 {package.name} 版本 {package.version}")
-        if package.effective_from_ms != _ms(entry.effective_from):
+        if package.effective_from_ms != moment_ms(entry.effective_from):
             raise ParameterInvalid(f"{what} 的生效时间与目录不符")
         self._check_exit(package)
         return package
@@ -249,7 +284,7 @@ class ParameterShelf:
 
     async def _keep(self, entry: ManifestEntry, raw: bytes, state: str, reason: str | None) -> None:
         """In one transaction with forgetting what a good package makes useless."""
-        effective_ms = _ms(entry.effective_from)
+        effective_ms = moment_ms(entry.effective_from)
         in_force = self._newest(entry.name, self._clock.now_ms())
         old = (entry.name, in_force.effective_from_ms if in_force else 0, OLDER_KEPT)
         row = (entry.name, entry.version, entry.sha256, effective_ms)
@@ -267,9 +302,10 @@ class ParameterShelf:
         in_force = {name: self._newest(name, now_ms) for name in TABLES}
         usable = {name: package for name, package in in_force.items() if package is not None}
         starts = [p.effective_from_ms for v in self._shelf.values() for p in v.values()]
-        if len(usable) < len(TABLES) and self._now is not None:
+        serving = self._lists.serving if self._lists else None
+        if len(usable) + bool(serving) < len(TABLES) and self._now is not None:
             return  # the clock fell back behind every package: keep what is in force
-        before, self._now = self._now, Parameters.of(usable)
+        before, self._now = self._now, self._with_list(usable)
         self._window_ms = (
             max((s for s in starts if s <= now_ms), default=0),
             min((s for s in starts if s > now_ms), default=2**63),
@@ -279,22 +315,37 @@ class ParameterShelf:
         if before is not None and before.versions != self._now.versions:
             log.info("parameters switched", extra={"versions": dict(self._now.versions)})
 
+    def _with_list(self, packages: dict[str, Package]) -> Parameters:
+        """The big status list instead of the package, if it is newer or the only one."""
+        held, serving = packages.get("status_list"), self._lists and self._lists.serving
+        if not serving or (held and _rank_of(held) >= serving.head.rank):
+            return Parameters.of(packages)
+        now = Parameters.of({**packages, "status_list": _stand_in(serving.head)})
+        return now.model_copy(update={"status_list": serving})
+
+    def _listed_rank(self) -> tuple[int, str]:
+        newest = self._lists.newest if self._lists else None
+        return newest.rank if newest else (0, "")
+
     def _newest(self, name: str, now_ms: int) -> Package | None:
         due = [p for p in self._shelf[name].values() if p.effective_from_ms <= now_ms]
-        return max(due, key=lambda p: _rank(p.effective_from_ms, p.version), default=None)
+        return max(due, key=_rank_of, default=None)
 
     def _forget_old(self, name: str, in_force: Package) -> None:
         """A status list comes every five minutes; memory must not grow with it."""
         line_ms = in_force.effective_from_ms
         older = sorted(
             (p for p in self._shelf[name].values() if p.effective_from_ms < line_ms),
-            key=lambda p: _rank(p.effective_from_ms, p.version),
+            key=_rank_of,
         )
         for package in older[:-OLDER_KEPT]:
             del self._shelf[name][package.version]
 
     def _age(self, name: str, now: Parameters) -> dict[str, Any]:
         coming = next((p for p in self.upcoming() if p.name == name), None)
+        if name == "status_list" and (listed := self._lists and self._lists.newest):
+            is_coming = listed.effective_from_ms > self._clock.now_ms()
+            coming = _stand_in(listed) if is_coming else coming
         return {
             "name": name,
             "version": now.versions[name],
@@ -309,12 +360,21 @@ class ParameterShelf:
         }
 
 
-def _rank(effective_from_ms: int, version: str) -> tuple[int, str]:
-    """Of two packages of one table the higher one is newer."""
-    return effective_from_ms, version.zfill(40)
+def _stand_in(head: Head) -> Package:
+    """For a big list among the packages: who it is, not who is on it."""
+    return Package(
+        name="status_list",
+        version=head.version,
+        effective_from=head.effective_from,
+        body={"rows": []},
+    )
 
 
-def _ms(effective_from: str) -> int:
+def _rank_of(package: Package) -> tuple[int, str]:
+    return rank(package.effective_from_ms, package.version)
+
+
+def moment_ms(effective_from: str) -> int:
     """Raises: ValueError, also for a time without zone."""
     moment = datetime.fromisoformat(effective_from)
     if moment.tzinfo is None:
@@ -323,7 +383,7 @@ def _ms(effective_from: str) -> int:
 
 
 def _facts(entry: ManifestEntry, reason: str) -> dict[str, str]:
-    from_ms = beijing(_ms(entry.effective_from)).isoformat()
+    from_ms = beijing(moment_ms(entry.effective_from)).isoformat()
     return {
         "table": entry.name,
         "version": entry.version,

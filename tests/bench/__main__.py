@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import money, passage, start
+from tests.bench import money, passage, start, statuslist
 from tests.bench.figure import Figure, as_json, table
 
 
@@ -33,6 +33,7 @@ BENCHES: dict[str, Bench] = {
     "money": money.measure,
     "passage": lambda folder, given: passage.measure(folder, given.passages),
     "start": lambda folder, given: start.measure_start(folder, given.starts),
+    "statuslist": lambda folder, given: statuslist.measure(folder, given.entries),
     "memory": lambda folder, given: start.measure_memory(folder, given.driven),
 }
 
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--commits", type=int, default=1500)
     parser.add_argument("--passages", type=int, default=300)
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the history; 0: leave out")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="of the status list")
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument(
         "--driven", type=int, default=200, help="passages before memory's second look"

@@ -36,9 +36,9 @@ from gateway.errors import (
 )
 from gateway.flow import checks, fare
 from gateway.flow.debit import Purse
-from gateway.flow.messages import Level, Media
+from gateway.flow.messages import Finding, Level, Media
 from gateway.flow.passage import Passage
-from gateway.params import Package, Parameters, read_package
+from gateway.params import Package, Parameters, look_up, read_package
 from gateway.plate import check_plate
 from gateway.units import compact
 from tests.still_clock import StillClock
@@ -100,14 +100,14 @@ class Lane:
             return Media(card, None, "没有标签", self.clock.now_ms())
 
     async def findings(self) -> dict[int, Level]:
-        found = checks.check_media(await self.media(), PARAMETERS, None, 0)
+        found = _checked(await self.media())
         return {f.code: f.level for f in found}
 
     async def passage(self, put: dict[str, Any]) -> Passage:
         media = await self.media()
         return Passage(
             media=media,
-            findings=checks.check_media(media, PARAMETERS, None, 0),
+            findings=_checked(media),
             vehicle_type=put["vehicle_type"],
             vehicle_class=put["vehicle_class"],
         )
@@ -120,6 +120,12 @@ class Lane:
         at = compact(self.clock.now_ms())
         ticket = await self.purse.prepare(media.issue.card_id, amount_fen, toll, at)
         await self.purse.commit(ticket)
+
+
+def _checked(media: Media) -> tuple[Finding, ...]:
+    serial = media.tag.system.contract_serial if media.tag else None
+    hits = look_up(PARAMETERS.status_list, media.card.issue.card_id, serial)
+    return checks.check_media(media, PARAMETERS, None, 0, hits)
 
 
 def _clock() -> StillClock:

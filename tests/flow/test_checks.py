@@ -15,7 +15,7 @@ from gateway.devices.etc_files import (
 )
 from gateway.flow import checks
 from gateway.flow.messages import Level, Media
-from gateway.params import Listed, Parameters, StatusList
+from gateway.params import Hits, Listed, ListDamaged, Parameters, StatusList, look_up
 from tests.flow.rig import NOW_MS, demo_parameters, entry
 
 PARAMETERS = demo_parameters()
@@ -57,7 +57,12 @@ def media(card: CardFacts = CARD, tag: TagFacts | None = TAG) -> Media:
 
 def codes(m: Media, parameters: Parameters = PARAMETERS, **facts: Any) -> dict[int, Level]:
     paid_at_ms, age_s = facts.get("paid_at_ms"), facts.get("age_s", 0)
-    found = checks.check_media(m, parameters, paid_at_ms, age_s)
+    hits = look_up(
+        parameters.status_list,
+        m.card.issue.card_id,
+        m.tag.system.contract_serial if m.tag else None,
+    )
+    found = checks.check_media(m, parameters, paid_at_ms, age_s, hits)
     return {f.code: f.level for f in found}
 
 
@@ -133,6 +138,21 @@ def test_an_old_status_list_warns_and_stops_nobody() -> None:
     assert codes(media(), age_s=73 * 3600) == {149: Level.WARNS}
 
 
+class Unreadable:
+    """A list whose blocks are not those which were written."""
+
+    def find(self, number: str) -> Listed | None:
+        raise ListDamaged("状态名单第 7 块损坏")
+
+
+def test_a_list_that_cannot_be_read_bars_nobody_and_is_said() -> None:
+    parameters = PARAMETERS.model_copy(update={"status_list": Unreadable()})
+    assert codes(media(), parameters) == {149: Level.WARNS}
+    hits = look_up(Unreadable(), "62012045220000123456", None)
+    assert "第 7 块" in hits.fault
+    assert (hits.card, hits.tag) == (None, None)
+
+
 def test_the_policy_table_moves_a_level() -> None:
     policy = PARAMETERS.policy.model_copy(update={"finding_levels": {41: "warns"}})
     parameters = PARAMETERS.model_copy(update={"policy": policy})
@@ -142,9 +162,9 @@ def test_the_policy_table_moves_a_level() -> None:
 
 def test_a_master_may_let_pass_only_where_nothing_stops() -> None:
     removed = checks.check_media(
-        media(tag=replace(TAG, system=replace(TAG.system, is_installed=False))), PARAMETERS, None, 0
+        media(tag=replace(TAG, system=replace(TAG.system, is_installed=False))), PARAMETERS, None, 0, Hits()
     )
-    expired = checks.check_media(with_issue(valid_to="20200101"), PARAMETERS, None, 0)
+    expired = checks.check_media(with_issue(valid_to="20200101"), PARAMETERS, None, 0, Hits())
     assert checks.may_be_overridden(removed)
     assert not checks.may_be_overridden(removed + expired)
     assert not checks.may_be_overridden(())

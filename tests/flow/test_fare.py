@@ -10,6 +10,7 @@ from gateway.flow import fare
 from gateway.flow.checks import check_media
 from gateway.flow.messages import Finding, Level, Media
 from gateway.flow.passage import Passage, State
+from gateway.params import Hits
 from gateway.records import FareAnswer, ProvinceSplit
 from tests.flow.rig import demo_parameters, entry
 from tests.flow.test_checks import CARD, TAG, media
@@ -19,7 +20,7 @@ PARAMETERS = demo_parameters()
 
 def passage(m: Media | None = None, **changes: Any) -> Passage:
     m = m or media()
-    found = check_media(m, PARAMETERS, None, 0)
+    found = check_media(m, PARAMETERS, None, 0, Hits())
     facts = {"media": m, "findings": found, "vehicle_type": 1, "vehicle_class": 0} | changes
     return Passage(state=State.CLASSIFIED, **facts)
 
