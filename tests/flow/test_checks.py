@@ -15,7 +15,7 @@ from gateway.devices.etc_files import (
 )
 from gateway.flow import checks
 from gateway.flow.messages import Level, Media
-from gateway.params import Hits, Listed, ListDamaged, Parameters, StatusList, look_up
+from gateway.params import Hits, ListDamaged, Listed, Parameters, StatusList, look_up
 from tests.flow.rig import NOW_MS, demo_parameters, entry
 
 PARAMETERS = demo_parameters()
@@ -162,7 +162,11 @@ def test_the_policy_table_moves_a_level() -> None:
 
 def test_a_master_may_let_pass_only_where_nothing_stops() -> None:
     removed = checks.check_media(
-        media(tag=replace(TAG, system=replace(TAG.system, is_installed=False))), PARAMETERS, None, 0, Hits()
+        media(tag=replace(TAG, system=replace(TAG.system, is_installed=False))),
+        PARAMETERS,
+        None,
+        0,
+        Hits(),
     )
     expired = checks.check_media(with_issue(valid_to="20200101"), PARAMETERS, None, 0, Hits())
     assert checks.may_be_overridden(removed)
