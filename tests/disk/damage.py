@@ -42,7 +42,7 @@ ZEROS = {512: 60, 4096: 30}
 IGNORED = ("lock", "lane.db-shm", "reserve")
 """Hold nothing."""
 MOMENTS = ("closed", "killed")
-LIMIT_S = 240.0
+LIMIT_S = 600.0
 PACKAGES = ROOT / "gateway" / "parameters" / "demo"
 TABLE, OLDER, NEWER = "policy", "20251119001", "20251120001"
 """A package that the centre sent, in its two versions."""

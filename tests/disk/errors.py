@@ -15,7 +15,7 @@ from tests.disk.story import be_quick, ordinary, packed, tried, unpacked
 from tests.powercut.world import World
 
 PLACES = ("first start", "a day")
-LIMIT_S = 240.0
+LIMIT_S = 600.0
 COUNTED = 2
 """Lives in which the calls are counted: threads make them differ by some."""
 BEYOND = 2

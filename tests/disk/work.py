@@ -6,6 +6,7 @@ What was tried is written down at once, so that a second run in the same folder 
 import argparse
 import importlib
 import json
+import signal
 import sys
 import time
 import zlib
@@ -22,6 +23,7 @@ PREPARED, PLAN, RESULTS = "prepared.json", "plan.json", "results.jsonl"
 
 def main() -> None:
     given = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the children, too, are ended then
     folder = given.folder / given.module
     folder.mkdir(parents=True, exist_ok=True)
     module = importlib.import_module(f"tests.disk.{given.module}")
