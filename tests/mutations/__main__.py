@@ -10,7 +10,8 @@ from tests.mutations.catalogue import CATALOGUE, Mutation
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", "shots")
-SECONDS = 300
+SECONDS = 900
+WORDS = ("FAILED tests/", "ERROR tests/")
 
 
 def main() -> int:
@@ -56,7 +57,7 @@ def _first_failure(tests: tuple[str, ...], copy: Path) -> str | None:
     if ran.returncode == 0:
         return None
     lines = ran.stdout.splitlines()
-    failed = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]
+    failed = [line.split(" - ")[0] for line in lines if line.startswith(WORDS)]
     assert failed, f"the tests did not run: {ran.stdout[-2000:]}{ran.stderr[-2000:]}"
     return failed[0].partition(" ")[2]
 

@@ -23,22 +23,115 @@ STORE = "tests/test_store.py"
 JOURNAL = "tests/flow/test_journal.py"
 SPOOL = "tests/spool"
 UNIQUE = "tests/test_unique.py"
+DURABLE = "tests/test_durable.py"
 
 CATALOGUE = (
     # ---- what is on disk is on disk ----
     Mutation(
-        "a photo is not synced",
-        "gateway/evidence.py",
+        "a file is not synced before it is named",
+        "gateway/durable.py",
         "        os.fsync(file.fileno())\n",
         "",
+        ("tests/test_evidence.py", DURABLE),
+    ),
+    Mutation(
+        "a folder is not synced",
+        "gateway/durable.py",
+        "        os.fsync(fd)\n",
+        "        pass\n",
+        ("tests/test_evidence.py", DURABLE),
+    ),
+    Mutation(
+        "a photo is not synced",
+        "gateway/evidence.py",
+        "            write_synced(incoming, jpeg)\n",
+        "            incoming.write_bytes(jpeg)\n",
         ("tests/test_evidence.py",),
     ),
     Mutation(
         "the photo's folder is not synced",
         "gateway/evidence.py",
-        "            _sync_folder(path.parent)\n",
+        "            sync_folder(path.parent)\n",
         "",
         ("tests/test_evidence.py",),
+    ),
+    Mutation(
+        "the signing key is not synced",
+        "gateway/keys.py",
+        "            replace(path, wanted, mode)",
+        "            path.write_bytes(wanted)",
+        (DURABLE, "tests/test_keys.py"),
+    ),
+    Mutation(
+        "certificates are not synced",
+        "gateway/tls.py",
+        "    replace(file, made.pem(ca), 0o600)",
+        "    file.write_bytes(made.pem(ca))",
+        (DURABLE, "tests/test_tls.py"),
+    ),
+    Mutation(
+        "a parameter package is not synced",
+        "gateway/sync/packages.py",
+        "        replace(path, raw)",
+        "        path.write_bytes(raw)",
+        (DURABLE, "tests/sync/test_packages.py"),
+    ),
+    Mutation(
+        "a write to the log does not wait for the disk",
+        "gateway/spool/segment.py",
+        "_SYNCED = os.O_RDWR | os.O_DSYNC",
+        "_SYNCED = os.O_RDWR",
+        (DURABLE, SPOOL),
+    ),
+    Mutation(
+        "a spare file of the log is not synced",
+        "gateway/spool/segment.py",
+        "        os.fsync(fd)\n",
+        "",
+        (DURABLE, SPOOL),
+    ),
+    Mutation(
+        "a spare file's name is not synced",
+        "gateway/spool/segment.py",
+        "    sync_folder(folder)\n",
+        "",
+        (DURABLE, SPOOL),
+    ),
+    Mutation(
+        "a key is believed against its public half",
+        "gateway/keys.py",
+        "    if said and signer.public_pem not in said:",
+        "    if False:",
+        ("tests/test_keys.py",),
+    ),
+    # ---- room and refusals ----
+    Mutation(
+        "the tables' reserve is never given back",
+        "gateway/spool/copies.py",
+        "and self.may_grow and self.reserve.release()",
+        "and False",
+        ("tests/disktrouble", SPOOL),
+    ),
+    Mutation(
+        "the log keeps no reserve",
+        "gateway/spool/log.py",
+        "            while len(self._spares()) * SEGMENT_BYTES < reserve_bytes(self.block):",
+        "            while False:",
+        (SPOOL,),
+    ),
+    Mutation(
+        "after a failed write the log is written on as if it had not been",
+        "gateway/spool/log.py",
+        "        self._is_stale = True  # until the disk has said yes\n",
+        "",
+        (SPOOL,),
+    ),
+    Mutation(
+        "a refused step is not looked for on the disk",
+        "gateway/flow/lane.py",
+        "            self._is_adrift = True\n            raise\n        self.rev = done.seq\n",
+        "            raise\n        self.rev = done.seq\n",
+        (LANE, "tests/flow/test_standing.py"),
     ),
     # ---- the log ----
     Mutation(
@@ -96,6 +189,20 @@ CATALOGUE = (
         "gateway/spool/copies.py",
         "                return trouble(db) or self._unseal(db)\n",
         "                return self._unseal(db)\n",
+        (JOURNAL, SPOOL),
+    ),
+    Mutation(
+        "a row's seal is there, whatever it says",
+        "gateway/spool/seals.py",
+        "            if left.pop((table.name, key), None) != checksum(*values):",
+        "            if left.pop((table.name, key), None) is None:",
+        (SPOOL, STORE),
+    ),
+    Mutation(
+        "a record in the tables may differ from the one in the log",
+        "gateway/spool/derived.py",
+        "        if row != expected:",
+        "        if False:",
         (JOURNAL, SPOOL),
     ),
     # ---- uniqueness ----
@@ -166,6 +273,20 @@ CATALOGUE = (
         (LANE, "tests/flow/test_books.py"),
     ),
     Mutation(
+        "a command sent twice is done twice",
+        "gateway/flow/lane.py",
+        "        if was_done:\n            return before or self.snapshot()\n",
+        "",
+        (LANE,),
+    ),
+    Mutation(
+        "a command sent again has another answer",
+        "gateway/flow/lane.py",
+        "            return before or self.snapshot()\n",
+        "            return self.snapshot()\n",
+        (LANE,),
+    ),
+    Mutation(
         "a stale screen is obeyed",
         "gateway/flow/lane.py",
         "        if asked.rev != self.rev:",
@@ -200,5 +321,41 @@ CATALOGUE = (
         "        if p.earlier and p.earlier.card_seq != ticket.card_seq:",
         "        if False:",
         ("tests/flow/test_garbage.py",),
+    ),
+    Mutation(
+        "a refused MAC2 is told as a good one",
+        "gateway/flow/debit.py",
+        'else "refused"',
+        'else "verified"',
+        (DEBIT, "tests/flow/test_psam_states.py"),
+    ),
+    Mutation(
+        "a PSAM's no to MAC2 is not heard",
+        "gateway/devices/psam.py",
+        "                return False\n",
+        "                return True\n",
+        ("tests/devices/test_psam.py", DEBIT),
+    ),
+    # ---- delivery ----
+    Mutation(
+        "a record is sent off before the centre's word",
+        "gateway/sync/ledger.py",
+        '    if verdict.verdict == "retry":\n        return False\n',
+        "",
+        ("tests/sync/test_outbox.py",),
+    ),
+    Mutation(
+        "a record that the centre did not mention is taken for accepted",
+        "gateway/sync/center.py",
+        'Verdict(line.seq, line.id, "retry") for line',
+        'Verdict(line.seq, line.id, "accepted") for line',
+        ("tests/sync/test_outbox.py",),
+    ),
+    Mutation(
+        "a record that was taken is sent again for ever",
+        "gateway/sync/ledger.py",
+        "  AND (d.seq IS NULL OR ",
+        "  AND (TRUE OR ",
+        ("tests/sync/test_outbox.py",),
     ),
 )
