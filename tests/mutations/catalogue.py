@@ -299,7 +299,7 @@ CATALOGUE = (
         "        if self.passage.state not in (State.IDLE, State.SAVED)"
         " and owner != asked.who.owner:",
         "        if False:",
-        (LANE, "tests/flow/test_approvals.py", "tests/web/test_lane.py"),
+        (LANE, "tests/web/test_lane.py"),
     ),
     Mutation(
         "a passage whose outcome is unknown may be cancelled",
