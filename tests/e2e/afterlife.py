@@ -9,7 +9,8 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -270,6 +271,28 @@ class World:
         story = self.story(*dooms)
         await story.tell()
         return touches(story.data)
+
+
+@asynccontextmanager
+async def world(folder: Path) -> AsyncIterator[World]:
+    """One centre with as many mortal gateways as a file of tests wants."""
+    with (folder / "center.stderr").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.center", "--port", "0"),
+            *("--db", str(folder / "center.db"), "--ends-with-stdin"),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+        )
+    assert process.stdout is not None
+    url = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))["url"]
+    mother = await Mother.start(url, folder / "mother.stderr")
+    async with aiohttp.ClientSession() as http:
+        yield World(mother, Center(url, http), folder)
+    await mother.close()
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), STOP_S) == 0
 
 
 def touches(data: Path) -> list[tuple[str, int]]:

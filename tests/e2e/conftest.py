@@ -3,18 +3,15 @@
 And one centre with as many mortal gateways as a file of tests wants.
 """
 
-import asyncio
-import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.e2e.afterlife import Mother, World
-from tests.e2e.booth import ROOT, STOP_S, Booth, Center
+from tests.e2e.afterlife import World
+from tests.e2e.afterlife import world as born
+from tests.e2e.booth import Booth
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -32,21 +29,5 @@ async def booth(demo: Booth) -> Booth:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    folder: Path = tmp_path_factory.mktemp("killed")
-    with (folder / "center.stderr").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway.center", "--port", "0"),
-            *("--db", str(folder / "center.db"), "--ends-with-stdin"),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-        )
-    assert process.stdout is not None
-    url = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))["url"]
-    mother = await Mother.start(url, folder / "mother.stderr")
-    async with aiohttp.ClientSession() as http:
-        yield World(mother, Center(url, http), folder)
-    await mother.close()
-    process.terminate()
-    assert await asyncio.wait_for(process.wait(), STOP_S) == 0
+    async with born(tmp_path_factory.mktemp("killed")) as world:
+        yield world

@@ -233,6 +233,32 @@ async def test_answers_lost_after_the_commit_are_asked_again_and_nothing_is_done
     await lane.booth.saved()
 
 
+async def test_killed_while_nobody_knows_it_asks_for_the_same_card_and_debits_once(
+    lane: Lane,
+) -> None:
+    """The card left in mid-write, then the process: the question outlives both."""
+    await lane.booth.put("car")
+    await lane.enter("等待来车", "核对实际车牌", "核对车型")
+    await lane.at("核对金额")
+    await lane.page.keyboard.type(lane.booth.car["entry_hex"])
+    await lane.at("请确认金额")
+    await lane.booth.arm("card", "pulled_after", after=5)
+    await lane.page.keyboard.press("Enter")
+    await lane.at("扣款结果还不知道")
+    passage = (await lane.booth.look())["passage"]["id"]
+    await lane.booth.kill()
+    await lane.booth.start()
+    await lane.at("扣款结果还不知道")
+    assert "放回同一张卡" in await lane.page.locator(".work").inner_text()
+    await lane.booth.disarm()
+    await lane.page.wait_for_selector("[data-primary]:not(:disabled)")
+    await lane.enter("扣款结果还不知道")
+    await lane.at("缴费成功")
+    assert (await lane.events(passage)).count("DebitConfirmed") == 1
+    await lane.booth.look()
+    await lane.booth.saved()
+
+
 async def test_a_hasty_hand_does_nothing_twice(lane: Lane) -> None:
     """Enter in the first moment of each screen, then twice at once, then held down."""
     await lane.booth.put("car")
