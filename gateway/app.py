@@ -54,6 +54,7 @@ from gateway.sync.center import CenterClient
 from gateway.sync.download import Downloads
 from gateway.sync.heartbeat import Box, Heartbeats
 from gateway.sync.holdings import Holdings
+from gateway.sync.ledger import Ledger
 from gateway.sync.lists import StatusLists
 from gateway.sync.outbox import Outbox
 from gateway.sync.photos import PhotoPusher
@@ -140,13 +141,15 @@ class Gateway:
         clock.offset_ms, clock.on_change = self._offset_ms, self._tell_all
         self.lists = StatusLists(archive, self.shelf, self.client, clock)
         self.downloads = Downloads(self.shelf, self.client, clock, lists=self.lists)
-        self.batches = Batches(store, names, clock, self.outbox.poke)
+        self.batches = Batches(store, names, clock, self.outbox.settled_elsewhere)
         self.lag = LoopLag(clock)
         self.certificate: tls.Identity | None = None
         self.public_hex = ""
         """Of the key that this box signs its exports with."""
         self._center_key = bytes.fromhex(key) if key else None
-        self.receipts = Receipts(store, lambda: self._center_key, clock, self.outbox.poke)
+        self.receipts = Receipts(
+            store, lambda: self._center_key, clock, self.outbox.settled_elsewhere
+        )
         self.tray = receipts.Tray(self.receipts, settings.data / "incoming")
         self.exports = carry.Exports(settings.data, clock)
         self.stations = {section.name: self._station(section) for section in settings.lane}
@@ -231,7 +234,7 @@ class Gateway:
         self.access.close()
 
     def _owes_money(self) -> bool:
-        return bool(self.outbox.state()["unsent"])
+        return self.outbox.has_money_to_send
 
     def _box_lamps(self) -> dict[str, Any]:
         """What all lanes share."""
@@ -395,6 +398,7 @@ async def gateway(
         await (box.evidence.restore() if store.repairs else box.evidence.recover())
         for lane in box.lanes.values():
             await lane.recover()
+        box.outbox.adopt(await Ledger(store).lanes())
         await box.outbox.refresh()
         yield box
 

@@ -1,8 +1,9 @@
 """The one ledger of push and pull: what became of each record. All SQL on `delivery` is here.
 
-No row = still owed. A refused record is owed its stub until the centre holds that. A fate only
-moves up (owed → refused → delivered), with one exception: when the centre itself says that it
-lacks what it once acknowledged (restored from an old copy), that is owed again.
+No row = still owed. A refused record is owed its stub until the centre holds that (`stub_sent`
+0, then 1); 2: somebody wants the whole record sent once more. A fate only moves up (owed → refused
+→ delivered), with one exception: when the centre itself says that it lacks what it once
+acknowledged (restored from an old copy), that is owed again.
 """
 
 import json
@@ -20,14 +21,17 @@ PUSH, RECEIPT = "push", "receipt"
 PARKED_SHOWN = 100
 RAISE_MAX = 1_000_000
 """Records that a centre may say we have lost; more is its own mistake."""
+PHOTOS_DOUBTED_MS = 86_400_000
+"""A centre that lost records lost photos too, from its last copy on: a day before, at most, as
+copies are made daily. Asking about one that is there costs a HEAD."""
 Moment = tuple[int, int, str, str]
 """(at_ms, mono_ms, boot_id, operator)."""
 
 OWED = """
-SELECT r.seq, r.id, r.line, d.verdict, d.reason
+SELECT r.seq, r.id, r.line, d.verdict, d.reason, d.stub_sent
 FROM record r LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
 WHERE r.lane = ?1 AND r.seq > ?2
-  AND (d.seq IS NULL OR (d.verdict = 'refused' AND d.stub_sent = 0))
+  AND (d.seq IS NULL OR (d.verdict = 'refused' AND d.stub_sent <> 1))
 ORDER BY r.seq LIMIT ?3
 """
 FLOOR = """
@@ -48,22 +52,43 @@ SELECT
   (SELECT r.saved_ms FROM record r WHERE r.lane = ?1 AND r.seq > ?2
     AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.lane = r.lane AND d.seq = r.seq)
     ORDER BY r.seq LIMIT 1) AS oldest_ms,
-  (SELECT count(*) FROM delivery WHERE lane = ?1 AND verdict = 'refused') AS parked
+  (SELECT count(*) FROM delivery d JOIN record r USING (lane, seq)
+    WHERE d.lane = ?1 AND d.verdict = 'refused' AND NOT EXISTS (
+      SELECT 1 FROM record n JOIN delivery nd ON nd.lane = n.lane AND nd.seq = n.seq
+      WHERE n.corrects = r.id AND nd.verdict <> 'refused')) AS parked
 """
+"""Parked is what waits for people: not what a correction that the centre has put right."""
 PARKED = """
-SELECT d.lane, d.seq, r.id, d.reason, d.at_ms
+SELECT d.lane, d.seq, r.id, d.reason, d.at_ms, r.passage_id, r.line,
+  n.id AS corrected_by, nd.verdict AS correction,
+  CASE WHEN nd.verdict IN ('accepted', 'duplicate') THEN 'corrected'
+    WHEN d.stub_sent = 2 THEN 'resending' ELSE 'parked' END AS state
 FROM delivery d JOIN record r ON r.lane = d.lane AND r.seq = d.seq
+LEFT JOIN record n ON n.corrects = r.id
+LEFT JOIN delivery nd ON nd.lane = n.lane AND nd.seq = n.seq
 WHERE d.lane = ? AND d.verdict = 'refused' ORDER BY d.seq LIMIT ?
 """
 MARK = """
 INSERT INTO delivery (lane, seq, verdict, reason, via, at_ms) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (lane, seq) DO UPDATE SET verdict = excluded.verdict, reason = excluded.reason,
-  via = excluded.via, at_ms = excluded.at_ms
-WHERE delivery.verdict = 'refused' AND excluded.verdict <> 'refused'
+  via = excluded.via, at_ms = excluded.at_ms, stub_sent = 0
+WHERE delivery.verdict = 'refused' AND (excluded.verdict <> 'refused' OR delivery.stub_sent = 2)
 """
 MARK_STUB = """
-UPDATE delivery SET stub_sent = 1 WHERE lane = ? AND seq = ? AND verdict = 'refused'
+UPDATE delivery SET stub_sent = 1
+WHERE lane = ? AND seq = ? AND verdict = 'refused' AND stub_sent = 0
 """
+RESEND = """
+UPDATE delivery SET stub_sent = 2 WHERE lane = ? AND seq = ? AND verdict = 'refused'
+"""
+LANES = """
+WITH RECURSIVE found(lane) AS (
+  SELECT min(lane) FROM record
+  UNION ALL SELECT (SELECT min(lane) FROM record WHERE lane > found.lane) FROM found
+    WHERE found.lane IS NOT NULL)
+SELECT lane FROM found WHERE lane IS NOT NULL
+"""
+"""One step a lane, whatever they hold."""
 
 
 class Owed(NamedTuple):
@@ -103,8 +128,24 @@ class Ledger:
         return Debt(**dict((await self._store.rows(DEBT, lane, floor))[0]))
 
     async def parked(self, lane: str, limit: int = PARKED_SHOWN) -> list[dict[str, Any]]:
-        """Refused records, oldest first: `{lane, seq, id, reason, at_ms}`."""
+        """Refused records, oldest first: `{lane, seq, id, reason, at_ms, passage_id, line,
+        corrected_by, correction, state}`; `state`: parked, resending, corrected; `correction`:
+        what became of the record that corrects it."""
         return [dict(row) for row in await self._store.rows(PARKED, lane, limit)]
+
+    async def lanes(self) -> list[str]:
+        """Every lane that ever saved a record here: no configuration owns what they owe."""
+        return [row["lane"] for row in await self._store.rows(LANES)]
+
+    async def newest(self, lane: str) -> int:
+        """Where this lane's records end; 0 = none."""
+        rows = await self._store.rows("SELECT max(seq) AS seq FROM record WHERE lane = ?", lane)
+        return rows[0]["seq"] or 0
+
+    async def resend(self, lane: str, seq: int) -> bool:
+        """The whole refused record is owed once more. False if it is not refused (any more)."""
+        row = (lane, seq)
+        return await self._store.write(lambda db: db.execute(RESEND, row).rowcount > 0)
 
     async def settle(
         self, lane: str, sent: Sequence[Owed], verdicts: Sequence[Verdict], via: str, at_ms: int
@@ -175,6 +216,9 @@ def _owe_again(db: sqlite3.Connection, lane: str, high_water: int, at_ms: int) -
     if not is_settled or next_one[2] not in (PUSH, RECEIPT):
         return 0
     above = (lane, high_water, PUSH, RECEIPT)
+    since = "SELECT min(at_ms) FROM delivery WHERE lane = ? AND seq > ? AND via IN (?, ?)"
+    (since_ms,) = db.execute(since, above).fetchone()
+    db.execute("DELETE FROM evidence_delivery WHERE at_ms >= ?", (since_ms - PHOTOS_DOUBTED_MS,))
     lost = db.execute(
         "DELETE FROM delivery WHERE lane = ? AND seq > ? AND via IN (?, ?)"
         " AND verdict <> 'refused'",
@@ -200,7 +244,7 @@ def _is_held(verdict: Verdict) -> bool:
 
 
 def _owed(row: Any) -> Owed:
-    if row["verdict"] is None:
+    if row["verdict"] is None or row["stub_sent"] == 2:
         return Owed(Line(row["seq"], row["id"], row["line"]), False)
     reason = row["reason"] or "未说明原因"
     stub = {"seq": row["seq"], "id": row["id"], "stub": True, "refused": reason}

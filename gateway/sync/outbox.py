@@ -1,21 +1,21 @@
-"""Records owed to the centre, sent oldest first until each has its verdict. For ever.
+"""Records owed to the centre, sent until each has its verdict. For ever.
 
-One sender, no attempt limit, no expiry. A dead line is waited out; a refused record is parked and
-its slot filled with a stub, so it never holds up the rest. Wake-ups are hints: the loop also looks
-by itself (reliability.md rules 3, 5, 9, 12, 14).
+One sender, no attempt limit, no expiry. A dead line is waited out and probed with one record; a
+refused record is parked and its slot filled with a stub, so it never holds up the rest; what is
+saved now does not wait behind a backlog (route.py), and how much goes at once follows the line
+(pace.py). Wake-ups are hints: the loop also looks by itself (reliability.md rules 3, 5, 9, 12, 14).
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
     wait_random_exponential,
 )
@@ -23,36 +23,16 @@ from tenacity import (
 from gateway.errors import CenterUnavailable, StoreUnavailable
 from gateway.store import Store
 from gateway.sync.center import CenterClient, NotAVerdict, Verdicts
-from gateway.sync.ledger import PUSH, Debt, Ledger, Owed
+from gateway.sync.ledger import PUSH, Ledger, Owed
+from gateway.sync.route import Chosen, Route
 from gateway.units import Clock
 
 log = logging.getLogger(__name__)
 
-BATCH_MAX = 200  # records
-BATCH_BYTES_MAX = 256 * 1024
-TRIES = 3  # of one batch in one pass; the passes go on for ever
+TRIES = 3  # of one batch in one pass, while the line is good; the passes go on for ever
 POLL_S = 2.0
 PAUSE_S_MAX = 15.0
-DOUBT_S_MAX = 3600.0
 REFRESH_MS = 500  # counting a long backlog anew costs more than sending a batch
-
-
-@dataclass(slots=True)
-class _Route:
-    """Where one lane's sending stands. Only a cache: the truth is in the ledger."""
-
-    floor: int | None = None
-    """Everything up to here is settled; None = not looked yet."""
-    cursor: int = 0
-    """How far this pass has come."""
-    limit: int = BATCH_MAX
-    is_suspect: bool = False
-    """The last record alone got no verdict; the next one shows whether it or the centre is ill."""
-    marks: int = 0
-    """How often verdicts were stored: dates an answer about high water."""
-    debt: Debt = field(default_factory=Debt)
-    doubt_pause_s: float = 0.0
-    doubt_until_ms: int = 0
 
 
 class Outbox:
@@ -72,7 +52,7 @@ class Outbox:
         pause_s_max: float = PAUSE_S_MAX,
     ) -> None:
         self._ledger, self._client, self._clock = Ledger(store), client, clock
-        self._routes = {lane: _Route() for lane in lanes}
+        self._routes = {lane: Route(lane) for lane in lanes}
         self._on_change, self._poll_s, self._pause_s_max = on_change, poll_s, pause_s_max
         self._hint, self._look = asyncio.Event(), asyncio.Event()
         self._rate = 0.0  # records a second, lately
@@ -88,10 +68,33 @@ class Outbox:
 
     def noticed(self, lane: str, saved_ms: int) -> None:
         """One more record of this lane is on disk: the screen's count is right at once."""
-        route = self._routes[lane]
-        oldest_ms = route.debt.oldest_ms or saved_ms
-        route.debt = replace(route.debt, unsent=route.debt.unsent + 1, oldest_ms=oldest_ms)
+        self._routes[lane].note(saved_ms)
         self.poke()
+
+    def settled_elsewhere(self) -> None:
+        """A consumer's or a receipt's verdicts changed the ledger: what the centre is just saying
+        of its high water may be older."""
+        for route in self._routes.values():
+            route.marks += 1
+        self.poke()
+
+    def adopt(self, lanes: Iterable[str]) -> None:
+        """Lanes that a configuration no longer names, and whose records are here."""
+        for lane in lanes:
+            self._routes.setdefault(lane, Route(lane))
+
+    async def resend(self, lane: str, seq: int) -> bool:
+        """Somebody wants a refused record sent once more, as it is. False if it is not refused."""
+        if lane not in self._routes or not await self._ledger.resend(lane, seq):
+            return False
+        self._routes[lane].resent(seq)
+        self.poke()
+        return True
+
+    @property
+    def has_money_to_send(self) -> bool:
+        """Something is owed that the centre has not just put off."""
+        return any(r.debt.unsent > r.put_off for r in self._routes.values())
 
     def state(self, lane: str | None = None) -> dict[str, Any]:
         """For the snapshot, without waiting: `{online, unsent, oldest_unsent_ms, eta_s, parked}`,
@@ -137,13 +140,9 @@ class Outbox:
             if high_water > max(route.floor or 0, route.cursor):
                 await self._raise(lane, high_water)
             return
-        log.warning(
-            "centre lacks records it had acknowledged; they are owed again",
-            extra={"lane": lane, "high_water": high_water, "count": lost},
-        )
-        route.floor = min(high_water, route.floor or 0)
-        route.doubt_pause_s = min(max(5.0, route.doubt_pause_s * 2), DOUBT_S_MAX)
-        route.doubt_until_ms = now_ms + round(route.doubt_pause_s * 1000)
+        facts = {"lane": lane, "high_water": high_water, "count": lost}
+        log.warning("centre lacks records it had acknowledged; they are owed again", extra=facts)
+        route.doubt(high_water, now_ms)
         self.poke()
 
     async def _raise(self, lane: str, high_water: int) -> None:
@@ -168,22 +167,20 @@ class Outbox:
         Raises: CenterUnavailable; what was not acknowledged stays owed.
         """
         has_retries = False
-        passes = list(self._routes)
-        for lane in passes:
-            await self._begin(lane)
+        passes = list(self._routes.values())
+        for route in passes:
+            await route.begin(self._ledger)
         while passes:
-            for lane in tuple(passes):
-                has_retries |= await self._step(lane, passes)
+            for route in tuple(passes):
+                has_retries |= await self._step(route, passes)
         await self.refresh()
         return has_retries
 
     async def refresh(self) -> None:
         """Read the debt anew; tell the screen if it changed."""
         self._read_ms = self._clock.monotonic_ms()
-        for lane, route in self._routes.items():
-            if route.floor is None:
-                route.floor = await self._ledger.floor(lane)
-            route.debt = await self._ledger.debt(lane, route.floor)
+        for route in tuple(self._routes.values()):
+            await route.look(self._ledger)
         self._tell()
 
     async def _send(self) -> None:
@@ -212,54 +209,64 @@ class Outbox:
                 log.error("outbox cannot read the store", extra={"reason": no.detail})
             await self._wait(self._look, self._poll_s)
 
-    async def _begin(self, lane: str) -> None:
-        route = self._routes[lane]
-        route.floor = await self._ledger.floor(lane, route.floor or 0)
-        route.cursor, route.is_suspect = route.floor, False
-
-    async def _step(self, lane: str, passes: list[str]) -> bool:
+    async def _step(self, route: Route, passes: list[Route]) -> bool:
         """One batch of one lane; at its end the lane leaves `passes`, or starts over if refusals
         left stubs to send. True if the centre put some of it off."""
-        route = self._routes[lane]
-        owed = _fitting(await self._ledger.owed(lane, route.cursor, route.limit))
-        if not owed:
-            passes.remove(lane)
+        chosen = await route.choose(self._ledger, is_probe=not self._client.is_online)
+        if not chosen.owed:
+            if route.has_refused:
+                await route.begin(self._ledger)
+            else:
+                route.put_off = route.late
+                passes.remove(route)
             return False
-        began_ms = self._clock.monotonic_ms()
-        verdicts = await self._submit(lane, route, owed)
+        began_ms, marks = self._clock.monotonic_ms(), route.marks
+        verdicts = await self._submit(route, chosen)
         if verdicts is None:
             return True
-        at_ms = self._clock.now_ms()
-        refused = await self._ledger.settle(lane, owed, verdicts.verdicts, PUSH, at_ms)
-        route.marks += 1
-        route.cursor = owed[-1].line.seq
-        settled = sum(v.verdict != "retry" for v in verdicts.verdicts)
-        self._measure(settled, self._clock.monotonic_ms() - began_ms)
-        if refused:
-            await self._begin(lane)
+        route.pace.took(len(chosen.owed), chosen.size, self._since_s(began_ms))
+        settled = await self._settle(route, chosen, verdicts)
+        self._measure(settled, self._since_s(began_ms))
         if self._clock.monotonic_ms() - self._read_ms >= REFRESH_MS:
             await self.refresh()
-        await self.heard(lane, verdicts.high_water, route.marks)
-        return settled < len(owed)
+        is_newest, route.marks = route.marks == marks, route.marks + 1
+        if is_newest:
+            await self.heard(route.lane, verdicts.high_water, route.marks)
+        return settled < len(chosen.owed)
 
-    async def _submit(self, lane: str, route: _Route, owed: Sequence[Owed]) -> Verdicts | None:
-        """None: this record alone got no verdict, so the pass goes on behind it, once."""
+    async def _settle(self, route: Route, chosen: Chosen, verdicts: Verdicts) -> int:
+        """How many have a verdict now."""
+        at_ms, said = self._clock.now_ms(), verdicts.verdicts
+        refused = await self._ledger.settle(route.lane, chosen.owed, said, PUSH, at_ms)
+        route.has_refused |= bool(refused)
+        settled = sum(verdict.verdict != "retry" for verdict in said)
+        route.passed(chosen, settled)
+        return settled
+
+    async def _submit(self, route: Route, chosen: Chosen) -> Verdicts | None:
+        """None: these got no verdict, and the pass goes on, with fewer at once or behind one."""
         try:
-            verdicts = await self._patiently(lane, owed)
+            verdicts = await self._patiently(route.lane, chosen.owed)
         except NotAVerdict:
-            if len(owed) > 1 or route.is_suspect:
-                route.limit = max(1, len(owed) // 2)
+            if route.is_suspect:
                 raise
-            route.is_suspect, route.cursor = True, owed[0].line.seq
+            route.pace.stumbled(len(chosen.owed))
+            if len(chosen.owed) == 1:
+                route.is_suspect = True
+                route.passed(chosen, 0)
             return None
-        route.is_suspect, route.limit = False, min(BATCH_MAX, route.limit * 2)
+        except CenterUnavailable:
+            route.pace.failed()
+            raise
+        route.is_suspect = False
         return verdicts
 
     async def _patiently(self, lane: str, owed: Sequence[Owed]) -> Verdicts:
+        """A line that was good a moment ago is tried again at once; a dead one is not."""
         lines = [one.line for one in owed]
         again = AsyncRetrying(
-            retry=retry_if_exception_type(CenterUnavailable),
-            stop=stop_after_attempt(TRIES),
+            retry=retry_if_exception(_is_of_the_line),
+            stop=stop_after_attempt(TRIES if self._client.is_online else 1),
             wait=self._wait_s,
             sleep=self._clock.sleep,
             before_sleep=lambda _: self._tell(),
@@ -293,8 +300,11 @@ class Outbox:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
-    def _measure(self, count: int, took_ms: int) -> None:
-        rate = count * 1000 / max(1, took_ms)
+    def _since_s(self, began_ms: int) -> float:
+        return (self._clock.monotonic_ms() - began_ms) / 1000
+
+    def _measure(self, count: int, took_s: float) -> None:
+        rate = count / max(0.001, took_s)
         self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
 
     def _eta_s(self, unsent: int) -> int | None:
@@ -309,13 +319,6 @@ class Outbox:
             self._on_change()
 
 
-def _fitting(owed: Sequence[Owed]) -> list[Owed]:
-    """The first ones that stay within one body; at least one."""
-    fitting: list[Owed] = []
-    size = 0
-    for one in owed:
-        size += len(one.line.text.encode()) + 1
-        if fitting and size > BATCH_BYTES_MAX:
-            break
-        fitting.append(one)
-    return fitting
+def _is_of_the_line(fault: BaseException) -> bool:
+    """Nobody answered, or a centre that is busy."""
+    return isinstance(fault, CenterUnavailable) and not isinstance(fault, NotAVerdict)

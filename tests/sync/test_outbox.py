@@ -13,7 +13,8 @@ from aiohttp import web
 from gateway.errors import CenterUnavailable
 from gateway.store import Store
 from gateway.sync.center import CenterClient
-from gateway.sync.outbox import BATCH_BYTES_MAX, Outbox
+from gateway.sync.outbox import Outbox
+from gateway.sync.pace import BYTES_MAX, LINES_MAX
 from tests.sync.rig import SAVED_MS, TOKEN, HurriedClock, Truth, center, save, until
 
 
@@ -73,7 +74,7 @@ async def test_a_batch_is_bounded_by_count_and_by_bytes(
         await save(store, seq, description="长" * 400)
     await outbox.drain()
     assert sum(count for count, _ in sent) == 205
-    assert all(count <= 200 and size <= BATCH_BYTES_MAX for count, size in sent)
+    assert all(count <= LINES_MAX and size <= BYTES_MAX for count, size in sent)
     assert len(sent) > 2  # the bytes cut earlier than the count
 
 
@@ -104,9 +105,10 @@ async def test_whatever_answers_instead_of_the_centre_loses_nothing(
 
 
 async def test_the_pause_the_centre_asks_for_is_kept(
-    store: Store, outbox: Outbox, truth: Truth, clock: HurriedClock
+    store: Store, outbox: Outbox, client: CenterClient, truth: Truth, clock: HurriedClock
 ) -> None:
     await save(store, 1)
+    client.is_online = True  # or there would be one try only
     await truth.fault("busy", seconds=7, count=2)
     await outbox.drain()
     assert [pause for pause in clock.slept if pause >= 7] == clock.slept
@@ -115,9 +117,10 @@ async def test_the_pause_the_centre_asks_for_is_kept(
 
 
 async def test_an_answer_lost_after_the_commit_is_a_duplicate_not_a_second_record(
-    store: Store, outbox: Outbox, truth: Truth
+    store: Store, outbox: Outbox, client: CenterClient, truth: Truth
 ) -> None:
     await save(store, 1)
+    client.is_online = True
     await truth.fault("lost_answer", count=1)
     await outbox.drain()
     assert await truth.seqs() == [1]
@@ -130,6 +133,7 @@ async def test_a_slow_centre_is_given_up_and_asked_again(
     await save(store, 1)
     async with CenterClient(truth.url, TOKEN, clock, timeout_s=0.2) as client:
         outbox = Outbox(store, client, ["X03"], clock)
+        client.is_online = True
         await truth.fault("slow", seconds=1, count=1)
         await outbox.drain()
     assert await truth.seqs() == [1]

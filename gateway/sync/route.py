@@ -1,0 +1,115 @@
+"""One lane's way to the centre: how far it has come, and which lines go next.
+
+Only a cache of the ledger, and forgotten at a restart. What is saved while a backlog is on its way
+goes first, and then the backlog has its turn: at least every second body is its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from gateway.sync.ledger import Debt, Ledger, Owed
+from gateway.sync.pace import Pace
+
+DOUBT_S_MIN, DOUBT_S_MAX = 5.0, 3600.0
+
+
+class Chosen(NamedTuple):
+    """The lines of the next body, oldest first."""
+
+    owed: Sequence[Owed]
+    is_live: bool = False
+    """Saved since this pass began, and sent before older ones."""
+    size: int = 0
+    """Bytes before compression."""
+
+
+@dataclass(slots=True)
+class Route:
+    """Where one lane's sending stands."""
+
+    lane: str
+    floor: int | None = None
+    """Everything up to here is settled; None = not looked yet."""
+    cursor: int = 0
+    """How far this pass has come."""
+    newest: int = 0
+    """The newest record when this pass began, or that went as a live one since."""
+    pace: Pace = field(default_factory=Pace)
+    is_suspect: bool = False
+    """The last record alone got no verdict; the next one shows whether it or the centre is ill."""
+    is_live_turn: bool = False
+    has_refused: bool = False
+    """Stubs of this pass's refusals are owed, behind the cursor."""
+    marks: int = 0
+    """How often verdicts were stored: dates an answer about high water."""
+    noted: int = 0
+    """How many savings were heard of: dates a reading of the debt."""
+    debt: Debt = field(default_factory=Debt)
+    late: int = 0
+    """So many were offered in this pass and got no verdict."""
+    put_off: int = 0
+    """The same of the last whole pass."""
+    doubt_pause_s: float = 0.0
+    doubt_until_ms: int = 0
+
+    async def begin(self, ledger: Ledger) -> None:
+        """From the oldest owed record on."""
+        self.floor = await ledger.floor(self.lane, self.floor or 0)
+        self.cursor, self.newest = self.floor, await ledger.newest(self.lane)
+        self.is_suspect = self.has_refused = self.is_live_turn = False
+        self.late = 0
+
+    async def choose(self, ledger: Ledger, *, is_probe: bool) -> Chosen:
+        """The next lines; none at the end of the pass. A probe is the oldest owed one alone."""
+        count = 1 if is_probe else self.pace.lines
+        if self.is_live_turn and not is_probe and self.cursor < self.newest:
+            self.is_live_turn = False
+            if live := await ledger.owed(self.lane, self.newest, count):
+                return _fitting(live, self.pace.bytes, is_live=True)
+        self.is_live_turn = True
+        return _fitting(await ledger.owed(self.lane, self.cursor, count), self.pace.bytes)
+
+    def passed(self, chosen: Chosen, settled: int) -> None:
+        """Each of these was offered; so many have a verdict."""
+        self.late += len(chosen.owed) - settled
+        if chosen.is_live:
+            self.newest = chosen.owed[-1].line.seq
+        else:
+            self.cursor = chosen.owed[-1].line.seq
+
+    def resent(self, seq: int) -> None:
+        """This one is owed anew, however far the sending had come."""
+        self.floor = min(self.floor or 0, seq - 1)
+
+    def note(self, saved_ms: int) -> None:
+        """One more record is on disk."""
+        oldest_ms = self.debt.oldest_ms or saved_ms
+        self.debt = replace(self.debt, unsent=self.debt.unsent + 1, oldest_ms=oldest_ms)
+        self.noted += 1
+
+    async def look(self, ledger: Ledger) -> None:
+        """Read the debt anew; what is saved meanwhile counts too."""
+        if self.floor is None:
+            self.floor = await ledger.floor(self.lane)
+        noted = -1
+        while noted != self.noted:
+            noted = self.noted
+            self.debt = await ledger.debt(self.lane, self.floor)
+
+    def doubt(self, high_water: int, now_ms: int) -> None:
+        """The centre lost what it had; a centre that never moves is believed ever more rarely."""
+        self.floor = min(high_water, self.floor or 0)
+        self.doubt_pause_s = min(max(DOUBT_S_MIN, self.doubt_pause_s * 2), DOUBT_S_MAX)
+        self.doubt_until_ms = now_ms + round(self.doubt_pause_s * 1000)
+
+
+def _fitting(owed: Sequence[Owed], bytes_max: int, *, is_live: bool = False) -> Chosen:
+    """The first ones that stay within one body; at least one."""
+    size = 0
+    for count, one in enumerate(owed):
+        more = len(one.line.text.encode()) + 1
+        if count and size + more > bytes_max:
+            return Chosen(owed[:count], is_live, size)
+        size += more
+    return Chosen(owed, is_live, size)
