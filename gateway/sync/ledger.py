@@ -59,7 +59,7 @@ SELECT
 """
 """Parked is what waits for people: not what a correction that the centre has put right."""
 PARKED = """
-SELECT d.lane, d.seq, r.id, d.reason, d.at_ms, r.passage_id, r.line,
+SELECT d.lane, d.seq, r.id, d.reason, d.at_ms, r.passage_id,
   n.id AS corrected_by, nd.verdict AS correction,
   CASE WHEN nd.verdict IN ('accepted', 'duplicate') THEN 'corrected'
     WHEN d.stub_sent = 2 THEN 'resending' ELSE 'parked' END AS state
@@ -128,7 +128,7 @@ class Ledger:
         return Debt(**dict((await self._store.rows(DEBT, lane, floor))[0]))
 
     async def parked(self, lane: str, limit: int = PARKED_SHOWN) -> list[dict[str, Any]]:
-        """Refused records, oldest first: `{lane, seq, id, reason, at_ms, passage_id, line,
+        """Refused records, oldest first: `{lane, seq, id, reason, at_ms, passage_id,
         corrected_by, correction, state}`; `state`: parked, resending, corrected; `correction`:
         what became of the record that corrects it."""
         return [dict(row) for row in await self._store.rows(PARKED, lane, limit)]

@@ -55,8 +55,8 @@ class Route:
 
     async def begin(self, ledger: Ledger) -> None:
         """From the oldest owed record on."""
-        self.floor = await ledger.floor(self.lane, self.floor or 0)
-        self.cursor, self.newest = self.floor, await ledger.newest(self.lane)
+        self.newest = await ledger.newest(self.lane)
+        self.cursor = await self._raised(ledger)
         self.is_suspect = self.has_refused = self.is_live_turn = False
         self.late = 0
 
@@ -90,12 +90,21 @@ class Route:
 
     async def look(self, ledger: Ledger) -> None:
         """Read the debt anew; what is saved meanwhile counts too."""
-        if self.floor is None:
-            self.floor = await ledger.floor(self.lane)
+        floor = await self._raised(ledger) if self.floor is None else self.floor
         noted = -1
         while noted != self.noted:
             noted = self.noted
-            self.debt = await ledger.debt(self.lane, self.floor)
+            self.debt = await ledger.debt(self.lane, floor)
+
+    async def _raised(self, ledger: Ledger) -> int:
+        """The floor, as far up as it is by now. What is lowered while it is looked for stays
+        lowered: nobody would ever look below again."""
+        known, found = -1, 0
+        while known != self.floor:
+            known = self.floor = self.floor or 0
+            found = await ledger.floor(self.lane, known)
+        self.floor = found
+        return found
 
     def doubt(self, high_water: int, now_ms: int) -> None:
         """The centre lost what it had; a centre that never moves is believed ever more rarely."""

@@ -192,3 +192,25 @@ async def test_a_saving_during_the_count_is_counted(store: Store, outbox: Outbox
     outbox._ledger.debt = slow  # type: ignore[method-assign]
     await outbox.refresh()
     assert outbox.state()["unsent"] == 2
+
+
+async def test_a_loss_that_is_heard_of_while_a_pass_begins_is_not_forgotten(
+    store: Store, outbox: Outbox, truth: Truth
+) -> None:
+    """The floor is a cache: raised behind the back of whoever lowered it, it hid the loss."""
+    for seq in (1, 2, 3):
+        await save(store, seq)
+    await outbox.drain()
+    real, has_heard = outbox._ledger.floor, False
+
+    async def slow(lane: str, after: int = 0) -> int:
+        nonlocal has_heard
+        found = await real(lane, after)
+        if lane == "X03" and not has_heard:
+            has_heard = True
+            await outbox.heard("X03", 1, outbox.marks("X03"))
+        return found
+
+    outbox._ledger.floor = slow  # type: ignore[method-assign]
+    await outbox.drain()
+    assert await verdicts(store) == {1: "accepted", 2: "duplicate", 3: "duplicate"}
