@@ -40,12 +40,13 @@ from gateway.flow.corrections import Corrections
 from gateway.flow.desk import Desk
 from gateway.flow.lane import Lane, Sign
 from gateway.flow.messages import Problem
+from gateway.flow.passage import State
 from gateway.flow.perform import Hands, Kit
 from gateway.flow.recording import Place
 from gateway.flow.shift import Shifts
 from gateway.flow.watch import Watch
 from gateway.pairing import Pairings
-from gateway.params import Operators
+from gateway.params import Operators, Parameters
 from gateway.runtime import LoopLag, Notifier, Service, Topic, Watchdog, hold, supervise
 from gateway.statuslist.archive import Archive
 from gateway.store import Store
@@ -60,6 +61,7 @@ from gateway.sync.outbox import Outbox
 from gateway.sync.photos import PhotoPusher
 from gateway.sync.receipts import Receipts
 from gateway.sync.shelf import ParameterShelf, public_key
+from gateway.sync.tables import FareTables
 from gateway.timekeeping.keeper import Timekeeper
 from gateway.units import Clock, SystemClock, beijing
 from gateway.web import approvals, carry, corrections, ops, pairing, pull, receipts
@@ -104,6 +106,7 @@ class Gateway:
             on_change=self._tell_all,
             copies=settings.data / "parameters",
             lists=archive,
+            fares=FareTables(settings.data / "fares", settings.station.hex),
         )
         token = settings.center.token
         self.client = CenterClient(
@@ -304,13 +307,13 @@ class Gateway:
                 self.store,
                 self.evidence,
                 self.client,
-                self.shelf.current,
+                lambda: self._tables_of(section.name),
                 lambda: self.shelf.age_s("status_list"),
                 clock,
                 lambda: self.disk.shed.is_given_up(shed.SECOND),
             ),
             Desk(
-                self.shelf.current,
+                lambda: self._tables_of(section.name),
                 self.evidence,
                 built.scale,
                 self.access.approve,
@@ -320,7 +323,7 @@ class Gateway:
             ),
             self.approvals,
             self.shifts,
-            self.shelf.current,
+            lambda: self._tables_of(section.name),
             lambda: self._surroundings(section.name, watch),
             self.outbox.noticed,
             changes,
@@ -328,6 +331,13 @@ class Gateway:
             self._no_new,
         )
         return Station(lane, watch, built)
+
+    def _tables_of(self, lane: str) -> Parameters:
+        """Those in force; during a passage those it began with, so that none sees two versions."""
+        passage = self.stations[lane].lane.passage
+        if passage.state in (State.IDLE, State.SAVED):
+            return self.shelf.current()
+        return self.shelf.of(passage.parameters)
 
     def _disk_lamp(self) -> dict[str, Any]:
         """What the disk does now, and what was found on it behind the selling."""

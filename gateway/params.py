@@ -5,7 +5,9 @@ one raises ParameterInvalid and changes nothing: what was in force stays in forc
 uncertain (domain.md §12) live in `policy`, not in code.
 """
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -58,6 +60,22 @@ class MinimumFare(Table):
     fee95: int = Field(ge=0)
     mileage_m: int = Field(ge=0)
     shares: tuple[ProvinceShare, ...] = ()
+
+
+class TableDamaged(ParameterInvalid):
+    """A row of a table on disk is not what was written: no fare can be had from it."""
+
+    code = "parameter.damaged"
+
+
+@runtime_checkable
+class Fares(Protocol):
+    """The minimum fares in force, however many."""
+
+    exit_hex: str
+
+    def find(self, entry_hex: str, vehicle_type: int) -> MinimumFare | None:
+        """Raises: TableDamaged, if it cannot be said."""
 
 
 class MinimumFares(Table):
@@ -217,6 +235,30 @@ TABLES: dict[str, type[Table]] = {
 }
 
 
+ROW_KEYS: dict[str, tuple[str, ...]] = {
+    "stations": ("hex",),
+    "minimum_fares": ("entry_hex", "vehicle_type"),
+    "axle_limits": ("axle_count",),
+    "vehicle_types": ("code",),
+    "vehicle_classes": ("code",),
+    "status_list": ("number",),
+    "operators": ("number",),
+}
+"""What makes a row of a table the same row; `policy` has no rows."""
+
+
+def digest_of(rows: Iterable[Table]) -> tuple[int, str]:
+    """How many, and SHA-256 over them: one line of canonical JSON each (all fields, sorted names,
+    no blanks), rows in the order of their keys. What a delta's `becomes` is compared with."""
+    count, sha = 0, hashlib.sha256()
+    for row in rows:
+        told = row.model_dump(mode="json")
+        line = json.dumps(told, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        sha.update(line.encode() + b"\n")
+        count += 1
+    return count, sha.hexdigest()
+
+
 class Package(BaseModel):
     """One parameter file, read and checked."""
 
@@ -224,6 +266,8 @@ class Package(BaseModel):
 
     name: str
     version: str = Field(min_length=1, max_length=40)
+    base: str = ""
+    """Of a delta: the version it changes."""
     effective_from: datetime
     body: dict[str, Any]
 
@@ -231,7 +275,7 @@ class Package(BaseModel):
     def effective_from_ms(self) -> int:
         return round(self.effective_from.timestamp() * 1000)
 
-    def table(self) -> Table:
+    def table(self) -> Any:
         """Raises: ParameterInvalid, naming table, version and the first fault."""
         return self._table
 
@@ -245,15 +289,53 @@ class Package(BaseModel):
             ) from bad
 
 
+def apply_delta(base: Package, delta: Package) -> Package:
+    """A delta's body has fields that change, `rows` that are new or changed, keys `removed`, and
+    what the table `becomes`: `{rows, digest}`. → the full package. Raises: ParameterInvalid."""
+    what = f"参数 {delta.name} 版本 {delta.version}"
+    fields = {k: v for k, v in delta.body.items() if k not in ("rows", "removed", "becomes")}
+    body = {**base.body, **fields}
+    if keys := ROW_KEYS.get(delta.name):
+        try:
+            rows = {tuple(row[k] for k in keys): row for row in base.body["rows"]}
+            for key in delta.body.get("removed", []):
+                rows.pop(tuple(key) if isinstance(key, list) else (key,), None)
+            rows |= {tuple(row[k] for k in keys): row for row in delta.body.get("rows", [])}
+            body["rows"] = [rows[key] for key in sorted(rows)]
+        except (TypeError, KeyError) as bad:
+            raise ParameterInvalid(f"{what} 不能用：增量看不懂") from bad
+    full = delta.model_copy(update={"body": body, "base": ""})
+    table, becomes = full.table(), delta.body.get("becomes")
+    if becomes and keys:
+        rows_, digest = digest_of(sorted(table.rows, key=lambda r: [getattr(r, k) for k in keys]))
+        if becomes != {"rows": rows_, "digest": digest}:
+            raise ParameterInvalid(f"{what} 用在基础版本上，结果与中心说的不同")
+    return full
+
+
+class Ready(Package):
+    """A package whose table stands ready in a file."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    ready: Any
+    body: dict[str, Any] = {}
+
+    def table(self) -> Any:
+        return self.ready
+
+
 def read_package(raw: bytes) -> Package:
-    """Bytes of a parameter file → package, its table checked too. Raises: ParameterInvalid."""
+    """Bytes of a parameter file → package, its table checked too; a delta's is checked once it is
+    applied. Raises: ParameterInvalid."""
     try:
         package = Package.model_validate_json(raw)
     except ValidationError as bad:
         raise ParameterInvalid(f"参数文件不完整或格式不对：{_first(bad)}") from bad
     if package.effective_from.tzinfo is None:
         raise ParameterInvalid(f"参数 {package.name} 的生效时间没有时区")
-    package.table()
+    if not package.base:
+        package.table()
     return package
 
 
@@ -265,7 +347,7 @@ class Parameters(BaseModel):
     versions: Mapping[str, str]
     effective_from_ms: Mapping[str, int]
     stations: Stations
-    minimum_fares: MinimumFares
+    minimum_fares: Fares
     axle_limits: AxleLimits
     vehicle_types: VehicleTypes
     vehicle_classes: VehicleClasses

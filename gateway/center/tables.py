@@ -93,6 +93,7 @@ class Tables:
             "size": len(raw),
             "effective_from": effective_from,
             "signature": self._key.sign(raw).hex(),
+            **({"base": str(head["base"])} if head.get("base") else {}),
         }
 
 

@@ -5,6 +5,7 @@ import socket
 import sqlite3
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -13,7 +14,9 @@ from gateway.check.box import reading
 from gateway.check.finding import Finding, fail, in_thread, ok, warn
 from gateway.config import Settings
 from gateway.errors import ParameterInvalid
-from gateway.params import TABLES, Package, Parameters, read_package
+from gateway.faretable.compiled import FareTable
+from gateway.params import TABLES, Package, Parameters, Ready, read_package
+from gateway.statuslist.form import BLOCK_BYTES, read_head
 from gateway.units import Clock
 
 CENTER_S_MAX = 3.0
@@ -96,7 +99,7 @@ def _parameters(settings: Settings, now_ms: int) -> Iterator[Finding]:
         yield fail(name, missing.detail, action)
         return
     yield from _fit(settings, now)
-    yield _fresh(now, now_ms)
+    yield _fresh(now, now_ms, _listed_from_ms(settings, now_ms))
 
 
 def _packages(settings: Settings, broken: list[str]) -> Iterator[Package]:
@@ -105,6 +108,30 @@ def _packages(settings: Settings, broken: list[str]) -> Iterator[Package]:
             yield read_package(raw)
         except ParameterInvalid as bad:
             broken.append(f"{origin}：{bad.detail}")
+    for path in sorted((settings.data / "fares").glob("*.db")):
+        try:
+            table = FareTable.open(path)
+        except ParameterInvalid as bad:
+            broken.append(bad.detail)
+        else:
+            about = table.about
+            yield Ready(
+                name=about.name,
+                version=about.version,
+                effective_from=about.effective_from,
+                ready=table,
+            )
+
+
+def _listed_from_ms(settings: Settings, now_ms: int) -> tuple[str, int]:
+    """The newest big status list here: version and since when it serves; 0 if there is none."""
+    newest = ("", 0)
+    for path in (settings.data / "statuslist").glob("*.list"):
+        with suppress(OSError, ParameterInvalid), path.open("rb") as file:
+            head = read_head(file.read(BLOCK_BYTES))
+            if newest[1] < head.effective_from_ms <= now_ms:
+                newest = (head.version, head.effective_from_ms)
+    return newest
 
 
 def _raw(settings: Settings, broken: list[str]) -> Iterable[tuple[bytes, str]]:
@@ -134,9 +161,11 @@ def _fit(settings: Settings, now: Parameters) -> Iterator[Finding]:
         yield fail("工号", told, "请更换工号表；正式运行不接受演示密码")
 
 
-def _fresh(now: Parameters, now_ms: int) -> Finding:
-    hours = (now_ms - now.effective_from_ms["status_list"]) / 3_600_000
-    told = f"齐全；状态名单 {now.versions['status_list']}，{hours:.0f} 小时前生效"
+def _fresh(now: Parameters, now_ms: int, big: tuple[str, int]) -> Finding:
+    small = (now.versions["status_list"], now.effective_from_ms["status_list"])
+    version, from_ms = max(small, big, key=lambda listed: listed[1])
+    hours = (now_ms - from_ms) / 3_600_000
+    told = f"齐全；状态名单 {version}，{hours:.0f} 小时前生效"
     if hours > now.policy.status_list_stale_hours:
         return warn("参数", told, "状态名单过旧，请检查与中心的连接")
     return ok("参数", told)

@@ -11,7 +11,7 @@ from gateway.errors import FareUnknown
 from gateway.flow.checks import finding, is_entry_usable
 from gateway.flow.messages import Finding, Problem, Quote, Share
 from gateway.flow.passage import Passage
-from gateway.params import MinimumFare, Parameters, Station
+from gateway.params import MinimumFare, Parameters, Station, TableDamaged
 from gateway.records import FareAnswer
 from gateway.units import yuan
 
@@ -213,7 +213,10 @@ def problem_of(no: FareUnknown) -> Problem:
 
 def _minimum(p: Passage, entry: Entry, parameters: Parameters) -> MinimumFare:
     assert p.vehicle_type is not None
-    row = parameters.minimum_fares.find(entry.station.hex, p.vehicle_type)
+    try:
+        row = parameters.minimum_fares.find(entry.station.hex, p.vehicle_type)
+    except TableDamaged as bad:
+        raise FareUnknown("table_damaged", bad.detail) from bad
     if row is None:
         version = parameters.versions["minimum_fares"]
         detail = f"最小费额表 {version} 里没有 {entry.station.name} 到本站的这种车型"

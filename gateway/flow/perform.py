@@ -7,6 +7,7 @@ Every fault of a device becomes an event here, with the words for the screen; wh
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,7 +63,15 @@ from gateway.flow.messages import (
 )
 from gateway.flow.passage import Passage
 from gateway.flow.recording import Place, pass_id_of
-from gateway.params import Hits, Listing, Parameters, StatusList, look_up
+from gateway.params import (
+    Hits,
+    Listing,
+    MinimumFares,
+    Parameters,
+    StatusList,
+    TableDamaged,
+    look_up,
+)
 from gateway.records import FareAnswer, FareRequest
 from gateway.store import Store
 from gateway.units import Clock, compact, iso
@@ -240,6 +249,7 @@ class Hands:
         left: tuple[Finding, ...] = ()
         try:
             entry = fare.entry_of(p, parameters)
+            await self._warm(p, entry, parameters)
             if fare.is_free(p, parameters):
                 return FareQuoted(fare.free(entry, parameters))
             try:
@@ -251,6 +261,13 @@ class Hands:
         except FareUnknown as no:
             return messages.FareUnknown(fare.problem_of(no), left)
         return FareQuoted(fare.with_findings(quote, left))
+
+    async def _warm(self, p: Passage, entry: fare.Entry, parameters: Parameters) -> None:
+        """A table on a disk is asked in a thread, once; the rules then find its row remembered."""
+        table, kind = parameters.minimum_fares, p.vehicle_type
+        if kind is not None and not isinstance(table, MinimumFares):
+            with suppress(TableDamaged):  # the rules will meet it and say so
+                await asyncio.to_thread(table.find, entry.station.hex, kind)
 
     async def _online(
         self, p: Passage, entry: fare.Entry, parameters: Parameters

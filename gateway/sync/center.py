@@ -232,9 +232,9 @@ class CenterClient:
         _expect(status, 200)
         return Manifest(answer.get(hdrs.ETAG, ""), _read(_Manifest, raw).packages)
 
-    async def package(self, name: str, version: str) -> bytes:
-        """GET /v1/parameters/{name}/{version}: bytes as published, not yet checked."""
-        path = f"/v1/parameters/{name}/{version}"
+    async def package(self, name: str, version: str, base: str = "") -> bytes:
+        """GET /v1/parameters/{name}/{version}?base=: bytes as published, not yet checked."""
+        path = f"/v1/parameters/{name}/{version}" + (f"?base={base}" if base else "")
         status, raw, _ = await self._send("GET", path, bytes_max=PACKAGE_BYTES_MAX)
         _expect(status, 200)
         return raw

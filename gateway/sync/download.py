@@ -3,8 +3,11 @@
 import logging
 
 from gateway.errors import CenterUnavailable, ParameterInvalid, StoreUnavailable
+from gateway.statuslist.form import rank
 from gateway.sync.center import CenterClient, ManifestEntry
+from gateway.sync.fetch import fetch_into
 from gateway.sync.lists import StatusLists
+from gateway.sync.scrutiny import SIZE_MAX, moment_ms
 from gateway.sync.shelf import ParameterShelf as ParameterShelf
 from gateway.sync.shelf import public_key as public_key
 from gateway.units import Clock
@@ -54,11 +57,40 @@ class Downloads:
             big = [one for one in manifest.entries if one.format == "list"]
             if self._lists is not None:
                 self._lists.offer([one for one in big if one.name == "status_list"])
-        news = [entry for entry in self._entries if self._wants(entry)]
-        broken = {entry.name for entry in news if not await self._fetch(entry)}
-        if sound := {entry.name for entry in self._entries} - broken:
+        broken = await self._take_news()
+        names = {entry.name for entry in self._entries}
+        if sound := names - broken:
             await self._shelf.confirm(sound)
         return not broken
+
+    async def _take_news(self) -> set[str]:
+        """One package after another, oldest first: a delta's base may be among them. Tables of
+        which something was not good, or could not be had."""
+        tried: set[tuple[str, str]] = set()
+        broken: set[str] = set()
+        while news := self._news(tried):
+            entry = min(news, key=lambda e: (not self._shelf.can_apply(e), *_order(e)))
+            tried.add((entry.sha256, entry.base))
+            if not self._shelf.can_apply(entry):
+                told = f"参数 {entry.name} 版本 {entry.version} 的基础版本 {entry.base} 不在本机"
+                await self._shelf.refuse(entry, told)
+                broken.add(entry.name)
+            elif not await self._fetch(entry):
+                broken.add(entry.name)
+        return broken
+
+    def _news(self, tried: set[tuple[str, str]]) -> list[ManifestEntry]:
+        """What is worth fetching now. Where a version comes in two ways, the delta if it can be
+        used, else the full one."""
+        fresh = [entry for entry in self._entries if (entry.sha256, entry.base) not in tried]
+        wanted = [entry for entry in fresh if self._wants(entry)]
+        usable = [entry for entry in wanted if self._shelf.can_apply(entry)] or wanted
+        chosen: dict[tuple[str, str], ManifestEntry] = {}
+        for entry in usable:
+            key = (entry.name, entry.version)
+            if key not in chosen or entry.base:
+                chosen[key] = entry
+        return list(chosen.values())
 
     def _wants(self, entry: ManifestEntry) -> bool:
         try:
@@ -68,9 +100,24 @@ class Downloads:
             return False
 
     async def _fetch(self, entry: ManifestEntry) -> bool:
-        raw = await self._client.package(entry.name, entry.version)
         try:
-            await self._shelf.stage(entry, raw)
+            if room := self._shelf.room(entry):
+                await fetch_into(self._client, entry, room)
+                await self._shelf.stage_large(entry)
+            elif entry.size > SIZE_MAX:
+                told = f"参数 {entry.name} 版本 {entry.version} 太大"
+                await self._shelf.refuse(entry, told)
+                return False
+            else:
+                raw = await self._client.package(entry.name, entry.version, entry.base)
+                await self._shelf.stage(entry, raw)
         except ParameterInvalid:
             return False
+        except OSError as no:
+            log.error("a parameter package is not kept", extra={"reason": no.strerror})
+            return False
         return True
+
+
+def _order(entry: ManifestEntry) -> tuple[int, str]:
+    return rank(moment_ms(entry.effective_from), entry.version)

@@ -6,17 +6,16 @@ selling. What is wrong with a list is reported and changes nothing.
 """
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from pathlib import Path
+from collections.abc import Sequence
 
 from gateway.errors import CenterUnavailable, ParameterInvalid, StoreUnavailable
 from gateway.statuslist.archive import Archive
 from gateway.statuslist.form import Head, rank
 from gateway.sync.center import CenterClient, ManifestEntry
-from gateway.sync.shelf import ParameterShelf, moment_ms
+from gateway.sync.fetch import fetch_into, sha256_of
+from gateway.sync.scrutiny import moment_ms
+from gateway.sync.shelf import ParameterShelf
 from gateway.units import Clock
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,6 @@ log = logging.getLogger(__name__)
 POLL_S = 60.0
 SCRUB_S = 0.5
 """Between two pieces of 256 KB: a list of 800 MB is proved once in half an hour."""
-WRITE_BYTES = 1024 * 1024
 HEAVY = 4
 """Deltas of more than a quarter of the full list's size ask for a new full one."""
 
@@ -118,9 +116,8 @@ class StatusLists:
     async def _fetch(self, entry: ManifestEntry) -> bool:
         part = self._archive.room(f"{entry.base}-{entry.version}")
         try:
-            await asyncio.to_thread(_make_room, part)
-            await self._download(entry, part)
-            if await asyncio.to_thread(_sha256, part) != entry.sha256.lower():
+            await fetch_into(self._client, entry, part)
+            if await asyncio.to_thread(sha256_of, part) != entry.sha256.lower():
                 raise ParameterInvalid(f"状态名单 {entry.version} 校验和不符")
             now_ms = self._clock.now_ms()
             await asyncio.to_thread(self._archive.take, part, now_ms, lambda h: _same(h, entry))
@@ -133,35 +130,6 @@ class StatusLists:
             return False
         self._shelf.relist()
         return True
-
-    async def _download(self, entry: ManifestEntry, part: Path) -> None:
-        """Raises: CenterUnavailable, what came so far is kept; OSError; ParameterInvalid."""
-        have = await asyncio.to_thread(_size, part)
-        if have < entry.size:
-            have, pieces = await self._client.pieces(entry.name, entry.version, entry.base, have)
-            async with aclosing(pieces):
-                have = await self._keep(pieces, part, have, entry.size)
-        if have > entry.size:
-            raise ParameterInvalid(f"状态名单 {entry.version} 比目录所说的长")
-        if have < entry.size:
-            raise CenterUnavailable("名单没有传完，稍后从断处续传")
-
-    async def _keep(
-        self, pieces: AsyncGenerator[bytes, None], part: Path, size: int, size_max: int
-    ) -> int:
-        """What came is on its way to the disk however this ends; the part's size then."""
-        some = bytearray()
-        try:
-            async for piece in pieces:
-                some += piece
-                if len(some) >= WRITE_BYTES:
-                    size = await asyncio.to_thread(_append, part, size, bytes(some))
-                    some.clear()
-                if size > size_max:
-                    break
-        finally:
-            size = await asyncio.to_thread(_append, part, size, bytes(some))
-        return size
 
 
 def plan(entries: Sequence[ManifestEntry], archive: Archive) -> list[ManifestEntry]:
@@ -219,27 +187,3 @@ def _same(head: Head, entry: ManifestEntry) -> None:
     told = (entry.version, entry.base, moment_ms(entry.effective_from))
     if (head.version, head.base, head.effective_from_ms) != told:
         raise ParameterInvalid(f"状态名单 {entry.version} 的文件头与目录不符")
-
-
-def _make_room(part: Path) -> None:
-    """Halves of other lists are of no use any more."""
-    for other in part.parent.glob("*.part"):
-        if other != part:
-            other.unlink(missing_ok=True)
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
-
-
-def _append(part: Path, at: int, some: bytes) -> int:
-    with part.open("r+b" if part.exists() else "wb") as file:
-        file.truncate(at)
-        file.seek(at)
-        file.write(some)
-    return at + len(some)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,27 +10,30 @@ import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.errors import ParameterInvalid
-from gateway.params import TABLES, Package, Parameters, read_package
+from gateway.params import TABLES, Package, Parameters, Ready, read_package
 from gateway.statuslist.archive import Archive
 from gateway.statuslist.form import Head, rank
 from gateway.store import Store
 from gateway.sync.center import ManifestEntry
 from gateway.sync.packages import Packages
+from gateway.sync.scrutiny import check_exit, moment_ms, scrutinise, self_check
+from gateway.sync.tables import FareTables
 from gateway.units import Clock, beijing
 
 log = logging.getLogger(__name__)
 
 OLDER_KEPT = 2  # of each table, behind the one in force: the clock may be set back
 CONFIRMED = "parameters_confirmed"
+FARES_BYTES_MAX = 256 * 1024
+"""A larger fare table is compiled by a child and asked row by row."""
 
 KEEP = "INSERT OR REPLACE INTO parameter VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 FORGET_REJECTED = """
@@ -62,12 +65,14 @@ class ParameterShelf:
         on_change: Callable[[], None] = lambda: None,
         copies: Path | None = None,
         lists: Archive | None = None,
+        fares: FareTables | None = None,
     ) -> None:
         """`folder`: packages installed with the box, trusted as its files are. `key`: what
         packages from the centre must be signed with. `exit_hex`: minimum fares of any other
         exit station are refused. `copies`: where packages from the centre lie a second time.
-        `lists`: big status lists; the newer one of those and of the packages is in force."""
-        self._lists = lists
+        `lists`: big status lists; the newer one of those and of the packages is in force.
+        `fares`: minimum-fare tables too large to be held."""
+        self._lists, self._fares = lists, fares
         self._copies = Packages(copies) if copies else None
         self._files: dict[tuple[str, str], str] = {}
         """Names of the second copies, by table and version."""
@@ -77,7 +82,11 @@ class ParameterShelf:
         self._rejected: dict[str, dict[str, str]] = {name: {} for name in TABLES}
         self._confirmed: dict[str, tuple[int, str]] = {}
         """When the centre last said that this version of a table is the newest."""
+        self._damaged: dict[str, str] = {}
+        self._large: list[Path] = []
         self._now: Parameters | None = None
+        self._in_force: dict[str, Package] = {}
+        self._then: tuple[Mapping[str, str], Parameters] | None = None
         self._window_ms = (0, 0)  # the tables in force are right from … until before …
 
     @property
@@ -94,28 +103,36 @@ class ParameterShelf:
 
         Raises: ParameterInvalid, if some table has no usable package in force.
         """
-        for raw, origin in self._local():
-            self._try(raw, origin)
+        for raw, origin in await asyncio.to_thread(lambda: list(self._local())):
+            await self._try(raw, origin)
+        await self._load_rows()
+        for name, raw in await asyncio.to_thread(self._second_copies):
+            if package := await self._try(raw, f"copy {name}"):
+                self._files[package.name, package.version] = name
+        if self._fares is not None:
+            self._fares.on_damage = self._fares_damaged
+            installed = [await self._fares.adopt(path) for path in self._large]
+            for ready in filter(None, [*installed, *await self._fares.load()]):
+                self._shelf[ready.name][ready.version] = ready
+        if self._lists is not None:
+            await asyncio.to_thread(self._lists.load, self._clock.now_ms())
+        self._window_ms = (0, 0)
+        self.current()
+
+    async def _load_rows(self) -> None:
         rows = await self._store.rows("SELECT * FROM parameter ORDER BY fetched_ms")
         for row in rows:
             if row["state"] == "rejected" and row["name"] in TABLES:
                 self._rejected[row["name"]][row["version"]] = row["reason"] or ""
             elif hashlib.sha256(row["body"]).hexdigest() == row["sha256"].lower():
-                self._try(row["body"], f"{row['name']} {row['version']}")
+                await self._try(row["body"], f"{row['name']} {row['version']}")
             else:
                 log.error("a parameter row is damaged", extra={"table": row["name"]})
-        for name, raw in await asyncio.to_thread(self._second_copies):
-            if package := self._try(raw, f"copy {name}"):
-                self._files[package.name, package.version] = name
         marks = await self._store.rows("SELECT value FROM sync_mark WHERE name = ?", CONFIRMED)
         told = json.loads(marks[0]["value"]) if marks else {}
         self._confirmed = {
             name: (at[0], at[1]) for name, at in told.items() if isinstance(at, list)
         }
-        if self._lists is not None:
-            await asyncio.to_thread(self._lists.load, self._clock.now_ms())
-        self._window_ms = (0, 0)
-        self.current()
 
     def current(self) -> Parameters:
         """The tables in force at this moment; switches by itself when a package's time comes.
@@ -168,19 +185,61 @@ class ParameterShelf:
 
         Raises: ParameterInvalid; the package is then kept as rejected, nothing else changes.
         """
+        base = self._shelf[entry.name].get(entry.base) if entry.base else None
         try:
-            package = self._check(entry, raw)
+            package, raw = await asyncio.to_thread(
+                scrutinise, entry, raw, self._key, self._exit_hex, base
+            )
         except ParameterInvalid as bad:
             await self.refuse(entry, bad.detail)
             raise
         await self._keep(entry, raw, "staged", None)
-        self._rejected[entry.name].clear()
-        self._shelf[entry.name][entry.version] = package
+        self._put(entry, package)
         await self._copy(package, raw)
-        self._window_ms = (0, 0)
-        log.info("parameter package staged", extra=_facts(entry, ""))
-        self._on_change()
         return package
+
+    def room(self, entry: ManifestEntry) -> Path | None:
+        """Where to put a package that is not to be held in memory; None: fetch it as it is."""
+        base = self._shelf[entry.name].get(entry.base) if entry.base else None
+        is_large = entry.size > FARES_BYTES_MAX or isinstance(base, Ready)
+        if self._fares is None or entry.name != "minimum_fares" or not is_large:
+            return None
+        return self._fares.room(entry)
+
+    async def stage_large(self, entry: ManifestEntry) -> Package:
+        """As `stage`, of a fare table that lies in its room. A child does the work."""
+        assert self._fares is not None
+        base = self._shelf[entry.name].get(entry.base) if entry.base else None
+        try:
+            if entry.base and not isinstance(base, Ready):
+                told = f"参数 {entry.name} 版本 {entry.version} 的基础版本 {entry.base} 不在本机"
+                raise ParameterInvalid(told)
+            key = self._key.public_bytes_raw().hex() if self._key else ""
+            large = base if isinstance(base, Ready) else None
+            ready = await self._fares.make(entry, moment_ms(entry.effective_from), key, large)
+        except ParameterInvalid as bad:
+            await self.refuse(entry, bad.detail)
+            raise
+        self._put(entry, ready)
+        with suppress(ParameterInvalid):  # other tables may still be missing
+            self.current()
+        held = [one for one in self._shelf[entry.name].values() if isinstance(one, Ready)]
+        await asyncio.to_thread(self._fares.forget, held)
+        return ready
+
+    def can_apply(self, entry: ManifestEntry) -> bool:
+        """A full package, or a delta whose base is here."""
+        return not entry.base or entry.base in self._shelf[entry.name]
+
+    def of(self, versions: Mapping[str, str]) -> Parameters:
+        """The tables of these versions as far as they are still here, else those in force: a
+        passage is finished with what it began with. The status list is always the newest."""
+        now = self.current()
+        if self._is_now(versions, now):
+            return now
+        if self._then is None or self._then[0] != versions:
+            self._then = (dict(versions), self._as_of(versions, now))
+        return self._then[1]
 
     async def confirm(self, names: Iterable[str]) -> None:
         """For these tables the centre's manifest has nothing newer than what is here."""
@@ -213,6 +272,41 @@ class ParameterShelf:
 
     # ---- inside ----
 
+    def _put(self, entry: ManifestEntry, package: Package) -> None:
+        self._rejected[entry.name].clear()
+        self._shelf[entry.name][entry.version] = package
+        self._window_ms = (0, 0)
+        log.info("parameter package staged", extra=_facts(entry, ""))
+        self._on_change()
+
+    def _is_now(self, versions: Mapping[str, str], now: Parameters) -> bool:
+        return all(
+            now.versions[name] == version
+            for name, version in versions.items()
+            if name in TABLES and name != "status_list"
+        )
+
+    def _as_of(self, versions: Mapping[str, str], now: Parameters) -> Parameters:
+        held = {
+            name: self._shelf[name].get(versions.get(name, "")) or self._in_force[name]
+            for name in TABLES
+            if name != "status_list"
+        }
+        then = self._with_list({**held, "status_list": self._in_force["status_list"]})
+        return then.model_copy(update={"status_list": now.status_list})
+
+    def _fares_damaged(self, version: str, why: str) -> None:
+        """Called from whatever thread asked; the next look at the tables falls back."""
+        self._damaged[version] = why
+        self._window_ms = (0, 0)
+
+    def _withdraw(self, name: str, version: str, why: str) -> None:
+        """Roll back: what was in force before is again, if it is still here."""
+        del self._shelf[name][version]
+        self._rejected[name][version] = why
+        facts = {"table": name, "version": version, "reason": why}
+        log.error("a parameter table was rolled back", extra=facts)
+
     def _second_copies(self) -> list[tuple[str, bytes]]:
         return list(self._copies.all()) if self._copies else []
 
@@ -233,6 +327,9 @@ class ParameterShelf:
     def _local(self) -> Iterable[tuple[bytes, str]]:
         for path in sorted(self._folder.glob("*.json")) if self._folder else []:
             try:
+                if self._fares and _is_large(path):
+                    self._large.append(path)
+                    continue
                 raw = path.read_bytes()
             except OSError as no:
                 facts = {"file": path.name, "reason": no.strerror}
@@ -240,10 +337,12 @@ class ParameterShelf:
             else:
                 yield raw, path.name
 
-    def _try(self, raw: bytes, origin: str) -> Package | None:
+    async def _try(self, raw: bytes, origin: str) -> Package | None:
         try:
-            package = read_package(raw)
-            self._check_exit(package)
+            package = await asyncio.to_thread(read_package, raw)
+            if package.base:
+                raise ParameterInvalid(f"参数 {package.name} 版本 {package.version} 只是增量")
+            check_exit(package, self._exit_hex)
         except ParameterInvalid as bad:
             log.error("parameter package left out", extra={"file": origin, "reason": bad.detail})
             name = next((n for n in TABLES if origin.startswith(n)), None)
@@ -253,41 +352,13 @@ class ParameterShelf:
         self._shelf[package.name][package.version] = package
         return package
 
-    def _check(self, entry: ManifestEntry, raw: bytes) -> Package:
-        """Everything that can be wrong with a package, in the order it is cheap to tell."""
-        what = f"参数 {entry.name} 版本 {entry.version}"
-        if len(raw) != entry.size:
-            raise ParameterInvalid(f"{what} 长度不符：应为 {entry.size} 字节，收到 {len(raw)} 字节")
-        if hashlib.sha256(raw).hexdigest() != entry.sha256.lower():
-            raise ParameterInvalid(f"{what} 校验和不符")
-        self._check_signature(what, entry, raw)
-        package = read_package(raw)
-        if (package.name, package.version) != (entry.name, entry.version):
-            raise ParameterInvalid(f"{what} 的内容是 {package.name} 版本 {package.version}")
-        if package.effective_from_ms != moment_ms(entry.effective_from):
-            raise ParameterInvalid(f"{what} 的生效时间与目录不符")
-        self._check_exit(package)
-        return package
-
-    def _check_signature(self, what: str, entry: ManifestEntry, raw: bytes) -> None:
-        if self._key is None:
-            return
-        try:
-            self._key.verify(bytes.fromhex(entry.signature), raw)
-        except (InvalidSignature, ValueError) as bad:
-            raise ParameterInvalid(f"{what} 签名不对") from bad
-
-    def _check_exit(self, package: Package) -> None:
-        exit_hex = package.body.get("exit_hex", self._exit_hex)
-        if package.name == "minimum_fares" and self._exit_hex not in (None, exit_hex):
-            raise ParameterInvalid(f"最小费额表是出口站 {exit_hex} 的，不是本站的")
-
     async def _keep(self, entry: ManifestEntry, raw: bytes, state: str, reason: str | None) -> None:
         """In one transaction with forgetting what a good package makes useless."""
         effective_ms = moment_ms(entry.effective_from)
         in_force = self._newest(entry.name, self._clock.now_ms())
         old = (entry.name, in_force.effective_from_ms if in_force else 0, OLDER_KEPT)
-        row = (entry.name, entry.version, entry.sha256, effective_ms)
+        sha256 = hashlib.sha256(raw).hexdigest() if state == "staged" else entry.sha256
+        row = (entry.name, entry.version, sha256, effective_ms)
         more = (self._clock.now_ms(), state, reason, raw if state == "staged" else b"")
 
         def work(db: sqlite3.Connection) -> None:
@@ -299,13 +370,13 @@ class ParameterShelf:
         await self._store.write(work)
 
     def _switch(self, now_ms: int) -> None:
-        in_force = {name: self._newest(name, now_ms) for name in TABLES}
-        usable = {name: package for name, package in in_force.items() if package is not None}
+        usable = self._usable(now_ms)
         starts = [p.effective_from_ms for v in self._shelf.values() for p in v.values()]
         serving = self._lists.serving if self._lists else None
         if len(usable) + bool(serving) < len(TABLES) and self._now is not None:
             return  # the clock fell back behind every package: keep what is in force
         before, self._now = self._now, self._with_list(usable)
+        self._in_force, self._then = usable, None
         self._window_ms = (
             max((s for s in starts if s <= now_ms), default=0),
             min((s for s in starts if s > now_ms), default=2**63),
@@ -314,6 +385,27 @@ class ParameterShelf:
             self._forget_old(name, package)
         if before is not None and before.versions != self._now.versions:
             log.info("parameters switched", extra={"versions": dict(self._now.versions)})
+
+    def _usable(self, now_ms: int) -> dict[str, Package]:
+        """The newest of each table that is due and passes its self-check; one that does not is
+        withdrawn where an older one can serve instead."""
+        usable: dict[str, Package] = {}
+        for name in TABLES:
+            while (package := self._newest(name, now_ms)) is not None:
+                why = self._why_not(name, package)
+                is_last = sum(p.effective_from_ms <= now_ms for p in self._shelf[name].values()) < 2
+                if not why or is_last:
+                    usable[name] = package
+                    break
+                self._withdraw(name, package.version, f"没有通过切换自检，已退回旧版本：{why}")
+        return usable
+
+    def _why_not(self, name: str, package: Package) -> str:
+        if name == "minimum_fares" and (why := self._damaged.pop(package.version, "")):
+            return why
+        if self._in_force.get(name) is package:
+            return ""
+        return self_check(package, self._exit_hex)
 
     def _with_list(self, packages: dict[str, Package]) -> Parameters:
         """The big status list instead of the package, if it is newer or the only one."""
@@ -360,6 +452,10 @@ class ParameterShelf:
         }
 
 
+def _is_large(path: Path) -> bool:
+    return path.name.startswith("minimum_fares") and path.stat().st_size > FARES_BYTES_MAX
+
+
 def _stand_in(head: Head) -> Package:
     """For a big list among the packages: who it is, not who is on it."""
     return Package(
@@ -372,14 +468,6 @@ def _stand_in(head: Head) -> Package:
 
 def _rank_of(package: Package) -> tuple[int, str]:
     return rank(package.effective_from_ms, package.version)
-
-
-def moment_ms(effective_from: str) -> int:
-    """Raises: ValueError, also for a time without zone."""
-    moment = datetime.fromisoformat(effective_from)
-    if moment.tzinfo is None:
-        raise ValueError("effective_from has no zone")
-    return round(moment.timestamp() * 1000)
 
 
 def _facts(entry: ManifestEntry, reason: str) -> dict[str, str]:
