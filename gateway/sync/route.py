@@ -31,6 +31,8 @@ class Route:
     lane: str
     floor: int | None = None
     """Everything up to here is settled; None = not looked yet."""
+    lowered: int = 0
+    """How often something below was owed again: dates a search for the floor."""
     cursor: int = 0
     """How far this pass has come."""
     newest: int = 0
@@ -80,7 +82,10 @@ class Route:
 
     def resent(self, seq: int) -> None:
         """This one is owed anew, however far the sending had come."""
-        self.floor = min(self.floor or 0, seq - 1)
+        self._lower(seq - 1)
+
+    def _lower(self, seq: int) -> None:
+        self.floor, self.lowered = min(seq, self.floor or 0), self.lowered + 1
 
     def note(self, saved_ms: int) -> None:
         """One more record is on disk."""
@@ -100,15 +105,15 @@ class Route:
         """The floor, as far up as it is by now. What is lowered while it is looked for stays
         lowered: nobody would ever look below again."""
         known, found = -1, 0
-        while known != self.floor:
-            known = self.floor = self.floor or 0
-            found = await ledger.floor(self.lane, known)
+        while known != self.lowered:
+            known = self.lowered
+            found = await ledger.floor(self.lane, self.floor or 0)
         self.floor = found
         return found
 
     def doubt(self, high_water: int, now_ms: int) -> None:
         """The centre lost what it had; a centre that never moves is believed ever more rarely."""
-        self.floor = min(high_water, self.floor or 0)
+        self._lower(high_water)
         self.doubt_pause_s = min(max(DOUBT_S_MIN, self.doubt_pause_s * 2), DOUBT_S_MAX)
         self.doubt_until_ms = now_ms + round(self.doubt_pause_s * 1000)
 
