@@ -163,7 +163,8 @@ export const deeds = {
     if (told && leaves) return this.leave();
     if (told && tell) this.told = fill(tell, told);
     if (told && enter) return this.enter(enter);
-    return told && this.view === 'place' ? this.narrow(then) : this.draw();
+    // Refused: the next press is another question. Lost: it is the same.
+    return this.view === 'place' && (told || this.error?.code !== 'E-401') ? this.narrow(told && then) : this.draw();
   },
 
   async authorise(command) {

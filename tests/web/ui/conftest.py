@@ -102,6 +102,13 @@ async def hand(browser: Browser, gateway: tuple[Script, str]) -> AsyncIterator[S
         yield screen
 
 
+async def until(page: Page, code: str) -> None:
+    """Until it is true in the page. `wait_for_function` evaluates text, which the page forbids."""
+    async with asyncio.timeout(3 * WAIT_MS / 1000):
+        while not await page.evaluate(code):
+            await asyncio.sleep(0.05)
+
+
 async def look(
     browser: Browser, gateway: tuple[Script, str], size: dict[str, Any]
 ) -> AsyncIterator[Screen]:

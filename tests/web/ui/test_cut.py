@@ -14,7 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.e2e.booth import Booth
-from tests.web.ui.conftest import BOOTH, DRAWN_AT, WAIT_MS
+from tests.web.ui.conftest import BOOTH, DRAWN_AT, WAIT_MS, until
 from tests.web.ui.proxy import Wire
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -76,9 +76,7 @@ class Lane:
 
     async def at(self, heading: str) -> None:
         await self.page.wait_for_selector(f".work h1:has-text('{heading}')")
-        async with asyncio.timeout(WAIT_MS / 1000):
-            while not await self.page.evaluate("performance.now() - window.__drawnAt > 400"):
-                await asyncio.sleep(0.05)
+        await until(self.page, "performance.now() - window.__drawnAt > 400")
 
     async def enter(self, *headings: str) -> None:
         for heading in headings:
@@ -286,7 +284,7 @@ async def test_two_screens_press_at_once_and_it_is_done_once(lane: Lane) -> None
     for heading in ("等待来车", "核对实际车牌", "核对车型"):
         await lane.at(heading)
         await other.wait_for_selector(f".work h1:has-text('{heading}')")
-        await other.wait_for_function("performance.now() - window.__drawnAt > 400")
+        await until(other, "performance.now() - window.__drawnAt > 400")
         at_ms = time.time() * 1000 + 300
         await asyncio.gather(*(page.evaluate(AT_ONCE, at_ms) for page in (lane.page, other)))
     await lane.save()

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.web.ui import fixtures
-from tests.web.ui.conftest import Screen
+from tests.web.ui.conftest import Screen, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -86,9 +86,10 @@ async def test_another_screen_sees_each_character(booth: Screen) -> None:
     await other.goto(booth.url)
     await other.wait_for_selector(".cells")
     await booth.key("3")
-    await other.wait_for_function(
-        "() => [...document.querySelectorAll('.cell')].map(c => c.innerText).join('')"
-        ".startsWith('甘A123')"
+    await until(
+        other,
+        "[...document.querySelectorAll('.cell')].map(c => c.innerText).join('')"
+        ".startsWith('甘A123')",
     )
     assert await other.locator("[data-primary]").is_disabled()
 

@@ -13,7 +13,7 @@ from playwright.async_api import Browser, BrowserContext
 
 from tests.e2e.afterlife import Died, Story, World
 from tests.e2e.afterlife import world as born
-from tests.web.ui.conftest import BOOTH, DRAWN_AT, WAIT_MS
+from tests.web.ui.conftest import BOOTH, DRAWN_AT, WAIT_MS, until
 
 pytestmark = [
     pytest.mark.browser,
@@ -66,8 +66,8 @@ async def card(context: BrowserContext, story: Story) -> tuple[str, str]:
     page = await context.new_page()
     await page.goto(url)
     await page.wait_for_selector(".with-steps .work h1")
-    await page.wait_for_function(
-        "async () => { const { app } = await import('/app.js'); return !app.s?.busy; }"
+    await until(
+        page, "async () => { const { app } = await import('/app.js'); return !app.s?.busy; }"
     )
     work = page.locator(".work")
     told = (await work.locator("h1").inner_text(), await work.inner_text())
