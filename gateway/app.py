@@ -58,13 +58,14 @@ from gateway.sync.holdings import Holdings
 from gateway.sync.ledger import Ledger
 from gateway.sync.lists import StatusLists
 from gateway.sync.outbox import Outbox
+from gateway.sync.parked import ParkedDesk
 from gateway.sync.photos import PhotoPusher
 from gateway.sync.receipts import Receipts
 from gateway.sync.shelf import ParameterShelf, public_key
 from gateway.sync.tables import FareTables
 from gateway.timekeeping.keeper import Timekeeper
 from gateway.units import Clock, SystemClock, beijing
-from gateway.web import approvals, carry, corrections, ops, pairing, pull, receipts
+from gateway.web import approvals, carry, corrections, ops, pairing, parked, pull, receipts
 from gateway.web.app import Parts, create_app
 from gateway.web.drafts import Drafts
 
@@ -139,6 +140,7 @@ class Gateway:
             clock,
             clock.state,
         )
+        self.parked = ParkedDesk(store, self.outbox, self.access.approve, clock)
         self.patrol = Patrol(store, settings.data, clock, self._tell_all)
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
         clock.offset_ms, clock.on_change = self._offset_ms, self._tell_all
@@ -556,6 +558,7 @@ def _app(
     all_tables = [
         approvals.routes,
         corrections.routes,
+        parked.routes,
         receipts.routes,
         carry.routes,
         pairing.routes,
@@ -574,6 +577,7 @@ def _app(
     }
     app[approvals.APPROVALS] = box.approvals
     app[corrections.CORRECTIONS] = box.corrections
+    app[parked.PARKED] = box.parked
     app[receipts.RECEIPTS] = box.tray
     app[carry.EXPORTS] = box.exports
     app[ops.VITALS], app[ops.CLOCK] = box, box.clock
