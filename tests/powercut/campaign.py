@@ -74,16 +74,15 @@ def replay(
     only: str = "",
     stops_at_first: bool = False,
     loss: str = CUT,
-    lives: int | None = None,
+    flags: Sequence[str] = (),
 ) -> Tally:
     """Try so many states, or as many as fit. Raises: AssertionError, if a process broke.
 
     `only`: that one state, by its name in the summary. `stops_at_first`: at a violation.
-    `loss`: as in `opening`. `lives`: at most, in each process.
+    `loss`: as in `opening`. `flags`: more for each process, see `replay`.
     """
     tally, running = Tally(), []
-    flags = ["--first"] if stops_at_first else []
-    flags += [] if lives is None else ["--lives", str(lives)]
+    flags = [*flags, "--first"] if stops_at_first else flags
     try:
         for mine in range(processes):
             arguments = [str(recorded.trace), str(folder / f"state{mine}"), "--seed", seed]

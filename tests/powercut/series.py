@@ -80,6 +80,8 @@ class Series:
             self.told = list(_read(kept, plan))
         self._lock = threading.Lock()
         self._is_broken = False
+        self._promised = 0
+        """States of the stories that are being told."""
 
     @property
     def tally(self) -> Tally:
@@ -104,13 +106,12 @@ class Series:
         done = {told.number for told in self.told}
         numbers = (number for number in count() if number not in done)
         at_once = min(processes, self.plan.stories)
-        with ThreadPoolExecutor(at_once) as pool:
-            workers = [
-                pool.submit(self._try, numbers, until_s, processes // at_once, at_once, traces)
-                for _ in range(at_once)
-            ]
-        for worker in workers:
-            worker.result()
+        while time.monotonic() < until_s and self.tally.states < self.plan.states:
+            with ThreadPoolExecutor(at_once) as pool:
+                given = numbers, until_s, processes // at_once, at_once, traces
+                workers = [pool.submit(self._try, *given) for _ in range(at_once)]
+            for worker in workers:
+                worker.result()
 
     def _try(self, *given: Any) -> None:
         try:
@@ -124,13 +125,15 @@ class Series:
     ) -> None:
         while time.monotonic() < until_s and not self._is_broken:
             with self._lock:
-                if self.tally.states >= self.plan.states:
+                if self.tally.states + self._promised >= self.plan.states:
                     return
+                self._promised += self.plan.states_a_story
                 number = next(numbers)
                 left = max(1, -(-(self.plan.stories - len(self.told)) // at_once))
             seconds = (until_s - time.monotonic()) / left
             told = self._tell(number, seconds, processes)
             with self._lock:
+                self._promised -= self.plan.states_a_story
                 self._keep(told, traces)
             shutil.rmtree(told.recorded.trace.parent)
 
@@ -147,7 +150,7 @@ class Series:
             states=plan.states_a_story,
             seconds=seconds,
             processes=processes,
-            lives=-(-plan.lives // processes),
+            flags=["--lives", str(-(-plan.lives // processes))],
             weakness=plan.weak,
             loss=plan.loss,
         )
