@@ -1,8 +1,10 @@
 """Tables as a province sends them: large ones, deltas, switches between passages, rollbacks."""
 
 import asyncio
+import itertools
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +94,19 @@ async def test_a_delta_of_a_large_table(box: Box, published: Path) -> None:
     assert (box.version, box.fee(7)) == ("3", 777)
 
 
-async def test_the_lane_answers_while_a_large_table_is_taken_in(box: Box, published: Path) -> None:
-    publish(published, fares("2", SINCE, [row(n, k) for n in range(2500) for k in (1, 2, 11, 12)]))
-    loop, worst = asyncio.get_running_loop(), 0.0
+async def test_the_loop_is_free_while_a_large_table_is_taken_in(box: Box, published: Path) -> None:
+    """Processor time of one turn of the loop: what the machine does besides is not ours to fail
+    on. The centre of this test runs in the same loop and reads its own files there."""
+    rows = [row(number, kind) for number in range(1500) for kind in (1, 2, 11, 12)]
+    publish(published, fares("2", SINCE, rows))
+    await box.client.manifest()  # the centre has read its files
+    turns = [time.thread_time()]
     taking = asyncio.ensure_future(box.downloads.fetch())
     while not taking.done():
-        began = loop.time()
         await asyncio.sleep(0.005)
-        worst = max(worst, loop.time() - began - 0.005)
+        turns.append(time.thread_time())
     assert taking.result() is True
-    assert worst < 0.5, worst
+    assert max(b - a for a, b in itertools.pairwise(turns)) < 0.25
 
 
 async def test_a_wrong_large_table_changes_nothing_and_is_reported(
