@@ -51,9 +51,12 @@ def tried(mutation: Mutation, copy: Path) -> str | None:
 def _first_failure(tests: tuple[str, ...], copy: Path) -> str | None:
     there = [test for test in tests if (copy / test).exists()]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *there]
-    ran = subprocess.run(
-        command, cwd=copy, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
+    try:
+        ran = subprocess.run(
+            command, cwd=copy, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"the tests came to no end in {SECONDS} s"
     if ran.returncode == 0:
         return None
     lines = ran.stdout.splitlines()
