@@ -175,6 +175,31 @@ async def test_retry_marks_nothing_and_holds_nobody_up(
     assert sorted(await truth.seqs()) == [1, 2, 3]
 
 
+async def test_only_what_was_put_off_is_sent_once_more(
+    store: Store,
+    outbox: Outbox,
+    client: CenterClient,
+    truth: Truth,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[int] = []
+    real = client.submit
+
+    async def watched(lane: str, lines: Any) -> Any:
+        sent.extend(line.seq for line in lines)
+        return await real(lane, lines)
+
+    for seq in (1, 2, 3):
+        await save(store, seq)
+    client.is_online = True  # else the first is sent alone
+    monkeypatch.setattr(client, "submit", watched)
+    await truth.fault("retry", seqs=[1])
+    await outbox.drain()
+    await truth.fault("none")
+    await outbox.drain()
+    assert sent == [1, 2, 3, 1]
+
+
 async def test_a_centre_restored_from_an_old_copy_gets_back_what_it_lost(
     store: Store, clock: HurriedClock, tmp_path: Path
 ) -> None:
