@@ -4,8 +4,8 @@
 {"image"} · {"digits"} · {"choices"}, {"field"} and {"letters"}, a pad of keys, that ask again ·
 {"setting"} · {"keymap"} · {"credentials"} · {"link"} to save · {"file"} to send · {"options"} and
 buttons, each an action: {"label"} and {"go": place}, {"command"} or {"method", "path", "body"};
-"key": its Idempotency-Key, "sure": asked twice, "leaves": when done. Pure: words, numbers and
-times are made here.
+"key": its Idempotency-Key, "sure": asked twice, "leaves": when done. Options are numbered, the
+second list of a place "from" where the first ended. Pure: words, numbers and times are made here.
 """
 
 from collections.abc import Mapping

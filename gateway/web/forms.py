@@ -253,7 +253,7 @@ async def _standing(request: web.Request, say: Say) -> Document:
     """暂停 恢复 关闭: one tap and its reason; closing is asked twice."""
     standing = lane_asked(request).snapshot().get("standing") or {}
     allowed = standing.get("allowed", ())
-    blocks = [line(say("standing.keeps"))]
+    blocks, first = [line(say("standing.keeps"))], 1
     if standing.get("state", "open") != "open":
         blocks.insert(
             0, line(f"▲ {say('standing.' + standing['state'])} {standing['reason']}", "warn")
@@ -265,7 +265,8 @@ async def _standing(request: web.Request, say: Say) -> Document:
                 {"label": text, "command": {"command": f"{name}_lane", "reason": text}, **sure}
                 for text in REASONS[name].split()
             ]
-            blocks += [{"h": say(f"standing.{name}")}, {"options": options}]
+            blocks += [{"h": say(f"standing.{name}")}, {"options": options, "from": first}]
+            first += len(options)
     opens = {"label": say("standing.open"), "command": {"command": "open_lane"}}
     return {"blocks": blocks, "primary": opens if "open_lane" in allowed else None}
 

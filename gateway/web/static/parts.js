@@ -17,8 +17,8 @@ export const primary = (app, [label, act, isOff]) => html`<button class="primary
 export const choices = (label, pairs, chosen, act, look = '') => html`<div class="choices ${look}" role="radiogroup" aria-label=${label}>${pairs.map(([value, name]) => html`<button
   role="radio" class="option" aria-checked=${value === chosen} @click=${() => act(value)}>${name}</button>`)}</div>`;
 
-export const options = (pairs, act, off = false) => html`<div class="choices">${pairs.map(([value, name], place) => html`<button class="option" data-option
-  ?disabled=${off} @click=${() => act(value)}>${cap(place < 9 ? place + 1 : '')} ${name}</button>`)}</div>`;
+export const options = (pairs, act, off = false, from = 1) => html`<div class="choices">${pairs.map(([value, name], place) => html`<button class="option" data-option
+  ?disabled=${off} @click=${() => act(value)}>${cap(place + from < 10 ? place + from : '')} ${name}</button>`)}</div>`;
 
 export const key = (char, act, isDead = false, code = '') => html`<button class="key ${char.length > 1 ? 'word' : ''}" data-code=${code} ?disabled=${isDead} @click=${() => act(char)}>${char}</button>`;
 
@@ -70,7 +70,7 @@ const BLOCKS = {
   keymap: (app, { keymap }) => html`<h2>${keymap}</h2>${hint(`${t('Choose, then press a key')} ${t(app.learning)}`)}<div class="choices">${Object.keys(DEEDS).map(each => html`<button class="option" aria-pressed=${app.learning === each}
     @click=${() => app.learn(each)}>${t(each)} <small>${capsOf(app.settings.map, each).join(' ')}</small></button>`)}</div>${button(t('Reset'), () => app.configure({ map: {} }))}`,
   setting: (app, { setting, label, pairs }) => html`<h2>${label}</h2>${choices(label, pairs, app.settings[setting], value => app.configure({ [setting]: value }))}`,
-  options: (app, block) => options(block.options.map(action => [action, action.label]), action => app.run(action), app.isBusy),
+  options: (app, block) => options(block.options.map(action => [action, action.label]), action => app.run(action), app.isBusy, block.from),
   credentials: (app, block) => credentials(app, block.credentials),
 };
 

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.flow.standing import Standing
 from gateway.web import drawing, mending
 from gateway.web.carry import SPANS
+from gateway.web.places import FOR_MASTERS, MENU
 from gateway.web.settings import SETTINGS
 from gateway.web.words import REASONS, speaking
 
@@ -578,8 +579,8 @@ ANSWERS: dict[str, Any] = {
     },
     "GET places/menu": place(
         "功能",
-        {"options": [{"label": "历史", "go": "history"}, {"label": "挂起的车", "go": "suspended"}]},
-        {"options": [{"label": "设置", "go": "settings"}, {"label": "设备", "go": "devices"}]},
+        {"options": [{"label": SAY(name), "go": name} for name in MENU + FOR_MASTERS]},
+        bar=[{"label": SAY("signOut"), "deed": "signOut"}],
     ),
     "GET places/devices": place(
         "设备",
@@ -706,7 +707,8 @@ ANSWERS: dict[str, Any] = {
                             "sure": SAY("standing.sure") if name == "close" else "",
                         }
                         for text in REASONS[name].split()
-                    ]
+                    ],
+                    "from": 1 if name == "pause" else 1 + len(REASONS["pause"].split()),
                 },
             )
         ),

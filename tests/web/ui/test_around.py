@@ -139,6 +139,16 @@ async def test_a_lane_is_paused_and_opened_again_by_taps(booth: Screen) -> None:
     ]
 
 
+async def test_the_number_on_a_reason_is_the_key_of_it(booth: Screen) -> None:
+    await around.go(booth, "standing")
+    caps = await booth.page.locator("[data-option] kbd").all_inner_texts()
+    assert caps == [str(n + 1) for n in range(len(caps))]
+    await booth.settle()
+    await booth.page.keyboard.press("Digit4")
+    await at(booth, "暂停收费")
+    assert booth.script.commands == [{"command": "pause_lane", "reason": "其他"}]
+
+
 async def test_closing_the_lane_is_asked_twice(booth: Screen) -> None:
     await around.go(booth, "standing")
     await booth.page.get_by_role("button", name="交通管制").click()
