@@ -47,6 +47,7 @@ from gateway.flow.shift import Shifts
 from gateway.flow.watch import Watch
 from gateway.pairing import Pairings
 from gateway.params import Operators, Parameters
+from gateway.rehearsal.service import Rehearsals
 from gateway.runtime import LoopLag, Notifier, Service, Topic, Watchdog, hold, supervise
 from gateway.statuslist.archive import Archive
 from gateway.store import Store
@@ -144,6 +145,9 @@ class Gateway:
         self.patrol = Patrol(store, settings.data, clock, self._tell_all)
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
         clock.offset_ms, clock.on_change = self._offset_ms, self._tell_all
+        self.rehearsals = Rehearsals(
+            store, settings.database, self.shelf, self.client, names[0], clock, self._tell_all
+        )
         self.lists = StatusLists(archive, self.shelf, self.client, clock)
         self.downloads = Downloads(self.shelf, self.client, clock, lists=self.lists)
         self.batches = Batches(store, names, clock, self.outbox.settled_elsewhere)
@@ -176,6 +180,7 @@ class Gateway:
             self.heartbeats,
             self.downloads,
             self.lists,
+            self.rehearsals,
             self.batches,
             self.lag,
         ]

@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
+from gateway.center import rehearsals
 from gateway.center.book import Arrival, Book, Verdict
 from gateway.center.fares import NoFare, Question, price
 from gateway.center.faults import FAULTS, Fault, Faults, break_off, misbehave
@@ -246,7 +247,8 @@ async def serve_center(
     app[BOOK], app[TOKEN], app[CLOCK] = book, token, clock or SystemClock()
     app[PHOTOS] = Photos(db.with_name(f"{db.stem}-evidence"))
     app[TABLES], app[FAULTS] = Tables(parameters, key), Faults(Fault(fault="none"))
-    app.add_routes(routes)
+    app[rehearsals.REHEARSALS] = rehearsals.Rehearsals(db.with_name(f"{db.stem}-rehearsals"))
+    app.add_routes([*routes, *rehearsals.routes])
     if allow_faults:
         app.router.add_post("/test/faults", arm_fault)
     # The digest is over the bytes on the wire: nobody may inflate them before (§7.6).

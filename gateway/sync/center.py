@@ -259,6 +259,11 @@ class CenterClient:
             raise NotAVerdict(f"中心回答 {answer.status}，稍后再试")
         return (first if answer.status == 206 else 0), _pieces(answer)
 
+    async def rehearsal(self, report: Mapping[str, Any]) -> None:
+        """POST /v1/rehearsals: what a coming table would have changed (gateway/rehearsal)."""
+        status, _, _ = await self._send("POST", "/v1/rehearsals", json=dict(report))
+        _expect(status, 200)
+
     async def photo_offset(self, sha256: str) -> Offset:
         """HEAD /v1/evidence: what the centre holds of this photo."""
         status, _, headers = await self._send("HEAD", f"/v1/evidence/{sha256}")

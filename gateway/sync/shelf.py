@@ -84,6 +84,7 @@ class ParameterShelf:
         """When the centre last said that this version of a table is the newest."""
         self._damaged: dict[str, str] = {}
         self._large: list[Path] = []
+        self._reports: dict[tuple[str, str], dict[str, Any]] = {}
         self._now: Parameters | None = None
         self._in_force: dict[str, Package] = {}
         self._then: tuple[Mapping[str, str], Parameters] | None = None
@@ -226,6 +227,21 @@ class ParameterShelf:
         held = [one for one in self._shelf[entry.name].values() if isinstance(one, Ready)]
         await asyncio.to_thread(self._fares.forget, held)
         return ready
+
+    def rehearsed(self, report: Mapping[str, Any]) -> None:
+        """What the coming version of a table would have changed: shown beside it."""
+        self._reports[report["table"], report["version"]] = dict(report)
+
+    def in_force(self) -> list[Package]:
+        """One of each table; of the status list only a word."""
+        now, kept = self.current(), dict(self._in_force)
+        kept["status_list"] = Package(
+            name="status_list",
+            version=now.versions["status_list"],
+            effective_from=beijing(now.effective_from_ms["status_list"]),
+            body={"rows": []},
+        )
+        return [kept[name] for name in TABLES]
 
     def can_apply(self, entry: ManifestEntry) -> bool:
         """A full package, or a delta whose base is here."""
@@ -444,7 +460,11 @@ class ParameterShelf:
             "effective_from_ms": now.effective_from_ms[name],
             "age_s": self.age_s(name),
             "next": coming
-            and {"version": coming.version, "effective_from_ms": coming.effective_from_ms},
+            and {
+                "version": coming.version,
+                "effective_from_ms": coming.effective_from_ms,
+                "rehearsal": self._reports.get((name, coming.version)),
+            },
             "rejected": [
                 {"version": version, "reason": reason}
                 for version, reason in self._rejected[name].items()
