@@ -29,6 +29,7 @@ from gateway.errors import (
     ConfigInvalid,
     DeviceUnavailable,
     GatewayError,
+    KeyMissing,
     ParameterInvalid,
     PortTaken,
     TlsUnavailable,
@@ -62,11 +63,22 @@ from gateway.sync.outbox import Outbox
 from gateway.sync.parked import ParkedDesk
 from gateway.sync.photos import PhotoPusher
 from gateway.sync.receipts import Receipts
+from gateway.sync.reconcile import Reconciler
 from gateway.sync.shelf import ParameterShelf, public_key
 from gateway.sync.tables import FareTables
 from gateway.timekeeping.keeper import Timekeeper
 from gateway.units import Clock, SystemClock, beijing
-from gateway.web import approvals, carry, corrections, ops, pairing, parked, pull, receipts
+from gateway.web import (
+    approvals,
+    carry,
+    corrections,
+    ops,
+    pairing,
+    parked,
+    pull,
+    receipts,
+    reconciliation,
+)
 from gateway.web.app import Parts, create_app
 from gateway.web.drafts import Drafts
 
@@ -142,6 +154,9 @@ class Gateway:
             clock.state,
         )
         self.parked = ParkedDesk(store, self.outbox, self.access.approve, clock)
+        self.reconciler = Reconciler(
+            store, self.client, self.outbox, names, clock, self._signer, lambda: self._center_key
+        )
         self.patrol = Patrol(store, settings.data, clock, self._tell_all)
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
         clock.offset_ms, clock.on_change = self._offset_ms, self._tell_all
@@ -182,6 +197,7 @@ class Gateway:
             self.lists,
             self.rehearsals,
             self.batches,
+            self.reconciler,
             self.lag,
         ]
 
@@ -189,6 +205,12 @@ class Gateway:
         """From now on parameter packages and receipts must bear this centre's signature."""
         self.shelf.trust(public_key(public_hex))
         self._center_key = bytes.fromhex(public_hex)
+
+    def adopt(self, lanes: Iterable[str]) -> None:
+        """Lanes whose records are here, named by the configuration or not: all are owed."""
+        known = set(self.reconciler.lanes)
+        self.outbox.adopt(lanes)
+        self.reconciler.lanes += [lane for lane in lanes if lane not in known]
 
     async def greet_center(self) -> None:
         """The centre is there, as of now: do not wait for the next round of every loop."""
@@ -242,6 +264,12 @@ class Gateway:
         self.disk.close()
         await self.evidence.close()
         self.access.close()
+
+    def _signer(self) -> keys.Signer | None:
+        try:
+            return keys.of_box(self.settings.data)
+        except KeyMissing:
+            return None
 
     def _owes_money(self) -> bool:
         return self.outbox.has_money_to_send
@@ -415,7 +443,7 @@ async def gateway(
         await (box.evidence.restore() if store.repairs else box.evidence.recover())
         for lane in box.lanes.values():
             await lane.recover()
-        box.outbox.adopt(await Ledger(store).lanes())
+        box.adopt(await Ledger(store).lanes())
         await box.outbox.refresh()
         yield box
 
@@ -564,6 +592,7 @@ def _app(
         approvals.routes,
         corrections.routes,
         parked.routes,
+        reconciliation.routes,
         receipts.routes,
         carry.routes,
         pairing.routes,
@@ -583,6 +612,7 @@ def _app(
     app[approvals.APPROVALS] = box.approvals
     app[corrections.CORRECTIONS] = box.corrections
     app[parked.PARKED] = box.parked
+    app[reconciliation.RECONCILER] = box.reconciler
     app[receipts.RECEIPTS] = box.tray
     app[carry.EXPORTS] = box.exports
     app[ops.VITALS], app[ops.CLOCK] = box, box.clock

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from gateway.center import rehearsals
 from gateway.center.book import Arrival, Book, Verdict
+from gateway.center.compare import COMPARING, Comparing
 from gateway.center.fares import NoFare, Question, price
 from gateway.center.faults import FAULTS, Fault, Faults, break_off, misbehave
 from gateway.center.photos import Photos, read_range
@@ -27,6 +28,7 @@ from gateway.center.wire import (
     split,
     unpack,
 )
+from gateway.keys import Signer
 from gateway.units import Clock, SystemClock
 
 BOOK = web.AppKey("book", Book)
@@ -91,6 +93,23 @@ async def show_records(request: web.Request) -> web.Response:
     after = _number(query, "after", 0)
     rows = await request.app[BOOK].records(query.get("lane"), after, limit)
     return web.json_response({"records": rows, "next": rows[-1]["n"] if rows else after})
+
+
+@routes.get("/v1/lanes")
+async def show_lanes(request: web.Request) -> web.Response:
+    """Completeness, lane by lane."""
+    return web.json_response({"lanes": await request.app[BOOK].lanes()})
+
+
+@routes.post("/v1/reconciliations")
+async def compare(request: web.Request) -> web.Response:
+    now_ms = request.app[CLOCK].now_ms()
+    return web.json_response(await request.app[COMPARING].statement(await request.read(), now_ms))
+
+
+@routes.post("/v1/digests")
+async def narrow(request: web.Request) -> web.Response:
+    return web.json_response(await request.app[COMPARING].digests(await request.read()))
 
 
 @routes.get("/v1/lanes/{lane}")
@@ -246,6 +265,7 @@ async def serve_center(
     )
     app[BOOK], app[TOKEN], app[CLOCK] = book, token, clock or SystemClock()
     app[PHOTOS] = Photos(db.with_name(f"{db.stem}-evidence"))
+    app[COMPARING] = Comparing(book, app[PHOTOS], Signer(key))
     app[TABLES], app[FAULTS] = Tables(parameters, key), Faults(Fault(fault="none"))
     app[rehearsals.REHEARSALS] = rehearsals.Rehearsals(db.with_name(f"{db.stem}-rehearsals"))
     app.add_routes([*routes, *rehearsals.routes])

@@ -85,10 +85,13 @@ class Book:
         return await self._write(work)
 
     async def lane(self, lane: str) -> dict[str, Any]:
-        """`{stored, stubs, cancelled, corrections, holes, high_water, last_heartbeat}`.
+        """`{stored, stubs, cancelled, corrections, holes, high_water, last_heartbeat,
+        highest_seq, missing, reconciled}`.
 
         `stored`: whole records; `cancelled` and `corrections` of them are no further vehicles.
-        `stubs`: slots of records that were refused (interfaces.md §7.5, §7.14).
+        `stubs`: slots of records that were refused (interfaces.md §7.5, §7.14). `holes`: the first
+        of the `missing` sequence numbers below `highest_seq`. `reconciled`: the newest statement
+        of each kind, `{of, name, agrees, at_ms}`.
         """
         return await self._write(lambda db: _lane(db, lane))
 
@@ -101,6 +104,15 @@ class Book:
         )
         rows = await self._write(lambda db: db.execute(sql, (after, lane, lane, limit)).fetchall())
         return [_shown(row) for row in rows]
+
+    async def lanes(self) -> list[dict[str, Any]]:
+        """Every lane that was ever heard of, as `lane` tells of one."""
+        known = "SELECT lane FROM record UNION SELECT name FROM lane ORDER BY 1"
+        return await self._write(lambda db: [_lane(db, name) for (name,) in db.execute(known)])
+
+    async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one transaction of the book's own thread."""
+        return await self._write(work)
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -253,7 +265,19 @@ def _lane(db: sqlite3.Connection, lane: str) -> dict[str, Any]:
     apart = dict(db.execute(kinds, (lane,)).fetchall())
     row = db.execute("SELECT * FROM lane WHERE name = ?", (lane,)).fetchone()
     beat = row and row["heartbeat"]
+    newest = "SELECT coalesce(max(seq), 0) FROM record WHERE lane = ?"
+    highest_seq: int = db.execute(newest, (lane,)).fetchone()[0]
+    compared = db.execute(
+        "SELECT of, name, agrees, max(n), at_ms FROM reconciliation WHERE lane = ? GROUP BY of",
+        (lane,),
+    )
     return {
+        "highest_seq": highest_seq,
+        "missing": highest_seq - counted[0] - counted[1],
+        "reconciled": [
+            {"of": of, "name": name, "agrees": bool(agrees), "at_ms": at_ms}
+            for of, name, agrees, _, at_ms in compared
+        ],
         "lane": lane,
         "stored": counted[0],
         "stubs": counted[1],

@@ -46,3 +46,18 @@ CREATE TABLE IF NOT EXISTS refusal (
     line        BLOB NOT NULL,
     received_ms INTEGER NOT NULL
 ) STRICT;
+
+-- Reconciliations: what a lane signed, and what was held then. All of them, for ever.
+CREATE TABLE IF NOT EXISTS reconciliation (
+    n           INTEGER PRIMARY KEY,
+    lane        TEXT NOT NULL,
+    of          TEXT NOT NULL,           -- shift, day
+    name        TEXT NOT NULL,
+    statement   TEXT NOT NULL,           -- JSON; signed in canonical form (gateway/tally.py)
+    lane_key    TEXT NOT NULL,
+    signature   TEXT NOT NULL,
+    ours        TEXT NOT NULL,
+    agrees      INTEGER NOT NULL,
+    at_ms       INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS reconciliation_lane ON reconciliation (lane, n);

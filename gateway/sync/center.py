@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from gateway.errors import CenterUnavailable, FareUnknown
 from gateway.records import FareAnswer, FareRequest
+from gateway.tally import Statement
 from gateway.units import Clock
 
 TIMEOUT_S = 30.0
@@ -128,6 +129,24 @@ class ManifestEntry(_Loose):
     """Of a delta: the version it changes."""
 
 
+class Compared(_Loose):
+    """The centre's side of a reconciliation, and its signature over it."""
+
+    ours: Statement
+    signature: str
+    photos_missing: list[str] = []
+
+
+class _Digest(_Loose):
+    first_seq: int
+    last_seq: int
+    digest: str
+
+
+class _Digests(_Loose):
+    ranges: list[_Digest]
+
+
 class _Manifest(_Loose):
     packages: list[ManifestEntry]
 
@@ -207,6 +226,24 @@ class CenterClient:
         """POST /v1/heartbeat; the answer carries the lane's high water."""
         wire = body.model_dump(mode="json", by_alias=True)
         return await self._json(HeartbeatAnswer, "POST", "/v1/heartbeat", json=wire)
+
+    async def reconcile(self, body: dict[str, Any]) -> "Compared | None":
+        """POST /v1/reconciliations; None from a centre that does not know how."""
+        status, raw, _ = await self._send("POST", "/v1/reconciliations", json=body)
+        if status == 404:
+            return None
+        _expect(status, 200)
+        return _read(Compared, raw)
+
+    async def digests(self, lane: str, ranges: Sequence[tuple[int, int]]) -> list[str]:
+        """POST /v1/digests: the digest of each range, in the order asked."""
+        body = {"lane": lane, "ranges": ranges}
+        status, raw, _ = await self._send("POST", "/v1/digests", json=body)
+        _expect(status, 200)
+        told = _read(_Digests, raw).ranges
+        if [(one.first_seq, one.last_seq) for one in told] != list(ranges):
+            raise NotAVerdict("中心回答的范围不是所问的")
+        return [one.digest for one in told]
 
     async def fare(self, question: FareRequest) -> FareAnswer:
         """POST /v1/fares, deadline 1 s by default.

@@ -81,6 +81,10 @@ WHERE lane = ? AND seq = ? AND verdict = 'refused' AND stub_sent = 0
 RESEND = """
 UPDATE delivery SET stub_sent = 2 WHERE lane = ? AND seq = ? AND verdict = 'refused'
 """
+DROP = "DELETE FROM delivery WHERE lane = ? AND seq = ? AND verdict <> 'refused'"
+DROP_STUB = """
+UPDATE delivery SET stub_sent = 0 WHERE lane = ? AND seq = ? AND verdict = 'refused'
+"""
 LANES = """
 WITH RECURSIVE found(lane) AS (
   SELECT min(lane) FROM record
@@ -146,6 +150,16 @@ class Ledger:
         """The whole refused record is owed once more. False if it is not refused (any more)."""
         row = (lane, seq)
         return await self._store.write(lambda db: db.execute(RESEND, row).rowcount > 0)
+
+    async def owe_lost(self, lane: str, seqs: Sequence[int]) -> int:
+        """The centre lacks, or has otherwise, exactly these: whole or stub, they are owed again."""
+
+        def work(db: sqlite3.Connection) -> int:
+            rows = [(lane, seq) for seq in seqs]
+            db.executemany(DROP_STUB, rows)
+            return db.executemany(DROP, rows).rowcount
+
+        return await self._store.write(work)
 
     async def settle(
         self, lane: str, sent: Sequence[Owed], verdicts: Sequence[Verdict], via: str, at_ms: int

@@ -91,6 +91,12 @@ class Outbox:
         self.poke()
         return True
 
+    async def owe_lost(self, lane: str, seqs: Sequence[int]) -> None:
+        """The centre was found to lack these (sync/reconcile.py)."""
+        await self._ledger.owe_lost(lane, seqs)
+        self._routes[lane].resent(min(seqs))
+        self.poke()
+
     @property
     def has_money_to_send(self) -> bool:
         """Something is owed that the centre has not just put off."""
