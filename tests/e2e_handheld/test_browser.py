@@ -170,12 +170,28 @@ async def sell(at_booth: Seen, in_hand: Seen, picture: Path, there: dict[str, An
 
     await in_hand.primary()
     await in_hand.at("核对金额")
-    for key in there["entry_hex"]:
-        await in_hand.page.locator(f".work .key:text-is('{key}')").tap()
-    await in_hand.at("请确认金额")
-    await in_hand.primary()
+    await take_over(at_booth, in_hand, there["entry_hex"])
+    await at_booth.at("请确认金额")
+    await at_booth.primary()
+    await at_booth.at("缴费成功")
     await in_hand.at("缴费成功")
     await at_booth.page.get_by_text(there["plate"][2:]).first.wait_for()
+
+
+async def take_over(at_booth: Seen, in_hand: Seen, code: str) -> None:
+    """In the middle of a word: the booth has seen each character and goes on behind it."""
+    for key in code[:4]:
+        await in_hand.page.locator(f".work .key:text-is('{key}')").tap()
+    await at_booth.page.wait_for_selector(f".hexbox:has-text('{code[:4]}')")
+    await at_booth.page.get_by_role("button", name="接管").tap()
+    await at_booth.page.wait_for_selector(".dialog.sure")
+    await at_booth.page.wait_for_timeout(GUARD_MS)
+    await at_booth.primary()
+    await in_hand.page.wait_for_selector(".strip .hand.bad")  # it only looks now
+    await at_booth.page.wait_for_selector(".side .alert", state="detached")
+    assert await at_booth.page.inner_text(".hexbox") == code[:4].ljust(8, "·")
+    for key in code[4:]:
+        await at_booth.page.locator(f".work .key:text-is('{key}')").tap()
 
 
 async def part(at_booth: Seen, in_hand: Seen, booth: Screen) -> None:
