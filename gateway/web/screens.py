@@ -40,6 +40,10 @@ SCREENS = {
 }
 """State → screen, its step, the deeds in its bar, its primary deed."""
 
+OWN_WORDS = ("disk", "clock")
+"""Lamps of the box itself, which nobody unplugs."""
+SHORT = "E-215"
+
 UNHURT = ("idle", "reading", "preparing", "debiting", "doubtful", "disputed", "saved")
 """States that a restart leaves with words of their own."""
 
@@ -74,20 +78,21 @@ def dressed(s: Snapshot, say: Say, started_ms: int = 0, has_bench: bool = False)
 
 
 def _top(s: Snapshot, say: Say) -> dict[str, Any]:
-    lamps = sorted(s["devices"].values(), key=lambda lamp: lamp["state"] == "ok")
+    lamps = sorted(s["devices"].items(), key=lambda lamp: lamp[1]["state"] == "ok")
     shift = s["shift"]
     return {
         "shift": say(f"shift.{shift['shift']}") if shift else "",
-        "lamps": [_lamp(lamp, say) for lamp in lamps],
+        "lamps": [_lamp(key, lamp, say) for key, lamp in lamps],
         "sync": _sync(s, say),
     }
 
 
-def _lamp(lamp: Mapping[str, Any], say: Say) -> list[str]:
+def _lamp(key: str, lamp: Mapping[str, Any], say: Say) -> list[str]:
     if lamp["state"] == "ok":
         return ["", f"● {lamp['name']}"]
     look = "bad" if lamp["state"] in ("missing", "closed") else "warn"
-    return [look, f"▲ {lamp['name']} {say('device.' + lamp['state'])}"]
+    whose = key if key in OWN_WORDS else "device"
+    return [look, f"▲ {lamp['name']} {say(whose + '.' + lamp['state'])}"]
 
 
 def _sync(s: Snapshot, say: Say) -> list[str]:
@@ -134,6 +139,8 @@ def _screen(s: Snapshot, state: str, say: Say, has_bench: bool) -> dict[str, Any
         name, step = "vehicle", "vehicle"
     if name == "idle" and not _is_open(s):
         primary = "openLane"
+    if state == "agreed" and _is_short(s["passage"]):
+        bar, primary = (*bar, "save"), "handOver"
     if state == "refused" and "override" in s["allowed"]:
         bar, primary = (*bar, "handOver"), "override"
     return {
@@ -228,22 +235,31 @@ def _fare(s: Snapshot, say: Say) -> Iterable[Block]:
         yield {"money": money(quote["amount_fen"]), "unit": say("yuan")}
         way = {"from_": quote["station_name"], "to": s["station"]["name"]}
         yield line(say("fare.way", kind=quote["kind_name"], **way))
-        if card and card["kind"] == "stored" and card["balance_fen"] < quote["amount_fen"]:
+        if _is_short(passage) and (s["problem"] or {}).get("code") != SHORT:
             yield _short(card["balance_fen"], say)
     if state == "agreed":
         master = passage["approval"]
         name = quote["station_name"] if quote else ""
         who = master and (master["name"] or master["operator"])
         yield line(say("fare.master", who=who) if master else say("fare.agreed", name=name), "big")
-        yield line(say("fare.save"), "big")
+        if not _is_short(passage):
+            yield line(say("fare.save"), "big")
     elif "confirm_entry" in s["allowed"]:
         known = quote["station_name"] if quote else ""
         yield line(say("fare.hex", name=known) if known else say("fare.hex.other"))
 
 
+def _is_short(passage: Mapping[str, Any]) -> bool:
+    """The card will refuse: known before it is asked."""
+    quote, card = passage["quote"], passage["card"]
+    if not quote or not card or card["kind"] != "stored":
+        return False
+    return bool(card["balance_fen"] < quote["amount_fen"])
+
+
 def _short(balance_fen: int, say: Say) -> Block:
     told = say("fare.short", balance=money(balance_fen))
-    return {"alert": told, "action": say("fare.short.do"), "code": "E-215", "level": "warn"}
+    return {"alert": told, "action": say("fare.short.do"), "code": SHORT, "level": "warn"}
 
 
 def _saving(s: Snapshot, say: Say) -> Iterable[Block]:

@@ -33,6 +33,8 @@ chip.oldest | 最早 {at} | oldest {at}
 chip.parked | 退回 {n} 笔 | {n} refused
 chip.sending | 正在上传 {n} 笔 | Sending {n}
 disputed | 可能已经扣款。卡找到后放回，先查清再收费 | Perhaps debited: prove by the card first
+disk.degraded | 要处理 | Needs care
+disk.missing | 不能写 | Not writable
 doubt | 卡在写的时候离开了。请放回同一张卡，系统查清后再放行，不会重复扣 | Put the same card back
 entry.time | 入口时间 | Entry time
 fare.agreed | ✓ 入口站“{name}”已核对 | ✓ Entry "{name}" confirmed
@@ -91,6 +93,8 @@ day.all | 全部 | All
 day.shift | 本班 | This shift
 day.today | 今天 | Today
 delivery | 上传 | Delivery
+clock.degraded | 不准 | Unset
+clock.missing | 不准 | Unset
 device.closed | 已关闭 | Closed
 device.degraded | 不稳定 | Unstable
 device.missing | 未连接 | Missing
@@ -195,6 +199,9 @@ twins | 设备是模拟的，不动真钱 | Twins: no real money
 versions | 版本 | Versions
 versions.at | {version} · {since} 起生效 · {age}前更新 | {version} · since {since} · {age} old
 versions.next | 待生效：{version}，{at} | Next: {version}, {at}
+versions.rehearsed | 试算最近 {n} 笔：{changed} 笔金额不同，合计 {sum}；{lost} 笔算不出 | On the last {n}: {changed} differ, {sum} in all; {lost} unpriced
+versions.listed | {n} 个号码 | {n} numbers
+versions.damaged | ✕ 名单文件有损坏，正在重新取 | ✕ the list is damaged, fetching it anew
 zero_fare | 免费车 | Free
 source.card | 卡内 | Card
 source.typed | 人工输入 | Typed

@@ -92,8 +92,26 @@ def test_a_credit_cards_purse_is_never_shown_as_money() -> None:
 
 def test_lamps_that_nobody_foresaw_are_drawn_by_their_own_name() -> None:
     bare = fixtures.snapshot("idle")
-    bare["devices"]["disk"] = {"name": "磁盘", "state": "degraded", "text": "还能存约 900 笔"}
-    assert dressed(bare, SAY)["top"]["lamps"][0] == ["warn", "▲ 磁盘 不稳定"]
+    bare["devices"]["gate"] = {"name": "栏杆", "state": "degraded", "text": "抬得慢"}
+    assert dressed(bare, SAY)["top"]["lamps"][0] == ["warn", "▲ 栏杆 不稳定"]
+
+
+def test_the_boxs_own_lamps_have_words_of_their_own() -> None:
+    bare = fixtures.snapshot("idle")
+    bare["devices"]["disk"] = {"name": "磁盘", "state": "missing", "text": "读写出错"}
+    assert dressed(bare, SAY)["top"]["lamps"][0] == ["bad", "▲ 磁盘 不能写"]
+
+
+def test_a_card_that_will_refuse_is_not_offered_the_debit_first() -> None:
+    bare = fixtures.snapshot("agreed")
+    bare["passage"]["card"] = {**bare["passage"]["card"], "kind": "stored", "balance_fen": 1}
+    screen = dressed(bare, SAY)["screen"]
+    assert screen["primary"] == "handOver"
+    assert "save" in screen["bar"]
+    alerts = [block for block in screen["blocks"] if "alert" in block]
+    assert len(alerts) == 1
+    bare["problem"] = {"code": "E-215", "detail": "余额不够，没有扣款", "action": ""}
+    assert not [b for b in dressed(bare, SAY)["screen"]["blocks"] if "alert" in b]
 
 
 def test_a_lane_that_takes_no_vehicle_says_so_and_by_whose_word() -> None:
