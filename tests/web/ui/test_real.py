@@ -53,6 +53,7 @@ class Demo:
         """Enter on each of these screens, one after the other."""
         for heading in headings:
             await self.at(heading)
+            await self.page.wait_for_selector("[data-primary]:not(:disabled)")
             await self.page.keyboard.press("Enter")
 
     async def amount_fen(self) -> int:
