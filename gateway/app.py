@@ -401,6 +401,7 @@ class Gateway:
         left = self.certificate and self.certificate.leaf_expires - beijing(self.clock.now_ms())
         return Box(
             versions={"lane_gateway": __version__, **self.shelf.current().versions},
+            rejected=self.shelf.rejected(),
             disk_free_bytes=disk_usage(self.settings.data).free,
             devices={key: lamp["state"] for key, lamp in lamps.items()},
             certificate_days_left=left.days if left else None,

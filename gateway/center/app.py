@@ -1,5 +1,6 @@
 """The reference centre's HTTP face (interfaces.md §3.1, §7). Every answer follows its commit."""
 
+import asyncio
 import hmac
 import json
 import re
@@ -174,7 +175,7 @@ async def quote(request: web.Request) -> web.Response:
 
 @routes.get("/v1/parameters")
 async def show_manifest(request: web.Request) -> web.Response:
-    body, etag = request.app[TABLES].manifest()
+    body, etag = await asyncio.to_thread(request.app[TABLES].manifest)
     if request.headers.get(hdrs.IF_NONE_MATCH) == etag:
         return web.Response(status=304, headers={hdrs.ETAG: etag})
     return web.Response(body=body, content_type="application/json", headers={hdrs.ETAG: etag})
@@ -185,7 +186,8 @@ async def show_package(request: web.Request) -> web.StreamResponse:
     """The file's own bytes; Range and conditional requests are FileResponse's. `?base=`: the
     delta on that version, not the full one."""
     name, version = request.match_info["name"], request.match_info["version"]
-    found = request.app[TABLES].find(name, version, request.query.get("base", ""))
+    base = request.query.get("base", "")
+    found = await asyncio.to_thread(request.app[TABLES].find, name, version, base)
     if found is None:
         raise BadBody(404, "没有这个参数包")
     return web.FileResponse(found, headers={hdrs.CONTENT_TYPE: "application/json"})

@@ -5,9 +5,12 @@ is read once, and again only when it changed: thousands of lanes ask for the man
 """
 
 import hashlib
+import io
 import json
 import logging
 import os
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,11 +25,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from gateway.errors import ParameterInvalid
+from gateway.faretable.stream import PackageStream
 from gateway.params import ListDamaged
 from gateway.statuslist.form import BLOCK_BYTES, SIGNED_BYTES, read_head
 
 log = logging.getLogger(__name__)
 
+LARGE = 1024 * 1024
 Stamp = tuple[int, int, int]
 """What tells that a file is still the one that was read."""
 
@@ -40,10 +46,12 @@ class Published:
 
 
 class Tables:
-    """What stands in `folder` now; read anew for every manifest, so a file dropped in is news."""
+    """What stands in `folder` now; read anew for every manifest, so a file dropped in is news.
+    Blocks; any thread may ask."""
 
     def __init__(self, folder: Path | None, key: Ed25519PrivateKey) -> None:
         self._folder, self._key = folder, key
+        self._lock = threading.Lock()
         self._known: dict[Path, tuple[Stamp, Published | None]] = {}
 
     def manifest(self) -> tuple[bytes, str]:
@@ -63,7 +71,8 @@ class Tables:
 
     def _published(self) -> list[Published]:
         files = sorted(self._folder.glob("*.*")) if self._folder else []
-        told = [self._told(path) for path in files if path.suffix in (".json", ".list")]
+        with self._lock:
+            told = [self._told(path) for path in files if path.suffix in (".json", ".list")]
         return [published for published in told if published]
 
     def _told(self, path: Path) -> Published | None:
@@ -83,7 +92,7 @@ class Tables:
         return Published(path, entry)
 
     def _table(self, raw: bytes) -> dict[str, Any]:
-        head = json.loads(raw)
+        head = _head(raw)
         name, version = str(head["name"]), str(head["version"])
         effective_from = datetime.fromisoformat(head["effective_from"]).isoformat()
         return {
@@ -95,6 +104,19 @@ class Tables:
             "signature": self._key.sign(raw).hex(),
             **({"base": str(head["base"])} if head.get("base") else {}),
         }
+
+
+def _head(raw: bytes) -> dict[str, Any]:
+    """A package's own fields. Of a large one whose fields come first the rows are not read; one
+    that ends in the middle is left alone, somebody copies it. Raises: ValueError."""
+    if len(raw) > LARGE and raw.rstrip().endswith(b"}"):
+        stream = PackageStream(io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8"))
+        with suppress(ParameterInvalid, StopIteration):
+            next(stream.rows())
+            if stream.facts.keys() >= {"name", "version", "effective_from"}:
+                return stream.facts
+    head: dict[str, Any] = json.loads(raw)
+    return head
 
 
 def _list(path: Path) -> dict[str, Any]:

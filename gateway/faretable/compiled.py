@@ -204,14 +204,15 @@ def _unpack(entry_hex: str, vehicle_type: int, told: bytes, crc: int) -> Minimum
     if not is_blob or zlib.crc32(_key(entry_hex, vehicle_type) + told) != crc:
         raise TableDamaged(f"{entry_hex} 车型 {vehicle_type} 的一行不是写入的内容")
     fee, fee95, mileage_m, shares = json.loads(told)
-    return MinimumFare(
+    # checked when it was compiled, and its sum is right
+    return MinimumFare.model_construct(
         entry_hex=entry_hex,
         vehicle_type=vehicle_type,
         fee=fee,
         fee95=fee95,
         mileage_m=mileage_m,
         shares=tuple(
-            ProvinceShare(province=province, fee=own, fee95=own95, mileage_m=own_m)
+            ProvinceShare.model_construct(province=province, fee=own, fee95=own95, mileage_m=own_m)
             for province, own, own95, own_m in shares
         ),
     )

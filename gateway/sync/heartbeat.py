@@ -34,6 +34,8 @@ class Box(BaseModel):
 
     versions: Mapping[str, str] = {}
     """`lane_gateway`, and each parameter table's version."""
+    rejected: Mapping[str, str] = {}
+    """Table and version of packages that were refused or rolled back → why."""
     disk_free_bytes: int | None = None
     devices: Mapping[str, str] = {}
     """Device → ok, degraded, missing; and `lane` → paused, closed, by somebody's word."""
@@ -53,6 +55,7 @@ class Heartbeat(BaseModel):
     clock_offset_ms: int | None
     """Centre's clock minus ours, as of the last answer."""
     versions: Mapping[str, str]
+    rejected: Mapping[str, str]
     disk_free_bytes: int | None
     devices: Mapping[str, str]
     certificate_days_left: int | None
@@ -67,6 +70,7 @@ EXAMPLE: dict[str, Any] = {
     "backlog": {"count": 2, "oldest_age_s": 41, "parked": 0},
     "clock_offset_ms": -120,
     "versions": {"lane_gateway": "0.1.0", "minimum_fares": "20251118001"},
+    "rejected": {"minimum_fares 20251125001": "参数 minimum_fares 版本 20251125001 签名不对"},
     "disk_free_bytes": 51539607552,
     "devices": {"reader": "ok", "psam": "ok", "scale": "degraded"},
     "certificate_days_left": 211,

@@ -161,6 +161,14 @@ class ParameterShelf:
         now = self.current()
         return [self._age(name, now) for name in TABLES]
 
+    def rejected(self) -> dict[str, str]:
+        """Table and version → why it was refused or rolled back; gone once a good one came."""
+        return {
+            f"{name} {version}": reason
+            for name, reasons in self._rejected.items()
+            for version, reason in reasons.items()
+        }
+
     def age_s(self, name: str) -> int:
         """Seconds since this table was known to be the newest: since the centre last confirmed
         its manifest, or else since it took effect."""
@@ -431,6 +439,13 @@ class ParameterShelf:
         now = Parameters.of({**packages, "status_list": _stand_in(serving.head)})
         return now.model_copy(update={"status_list": serving})
 
+    def _listed(self, name: str, now: Parameters) -> dict[str, Any]:
+        serving = self._lists.serving if self._lists else None
+        if name != "status_list" or serving is None or now.status_list is not serving:
+            return {}
+        assert self._lists is not None
+        return {"listed": {"entries": serving.entries, "is_damaged": self._lists.is_damaged}}
+
     def _listed_rank(self) -> tuple[int, str]:
         newest = self._lists.newest if self._lists else None
         return newest.rank if newest else (0, "")
@@ -465,6 +480,7 @@ class ParameterShelf:
                 "effective_from_ms": coming.effective_from_ms,
                 "rehearsal": self._reports.get((name, coming.version)),
             },
+            **self._listed(name, now),
             "rejected": [
                 {"version": version, "reason": reason}
                 for version, reason in self._rejected[name].items()

@@ -328,7 +328,27 @@ def _table(table: dict[str, Any], say: Say) -> dict[str, Any]:
     if next_:
         at = day(next_["effective_from_ms"])
         parts.append(say("versions.next", version=next_["version"], at=at))
+        parts += _rehearsed(next_.get("rehearsal"), say)
+    if listed := table.get("listed"):
+        parts.append(say("versions.listed", n=f"{listed['entries']:,}"))
+        if listed["is_damaged"]:
+            look, refused = "bad", [*refused, say("versions.damaged")]
     return {"look": look, "parts": [*parts, *refused]}
+
+
+def _rehearsed(report: dict[str, Any] | None, say: Say) -> list[str]:
+    """What the coming table would have changed, and where most."""
+    if report is None:
+        return []
+    changed, lost = report["dearer"] + report["cheaper"], report["lost"]
+    total = f"{report['difference_fen'] / 100:+.2f} 元"
+    told = say("versions.rehearsed", n=report["passages"], changed=changed, sum=total, lost=lost)
+    return [told, *(_example(one) for one in report["worst"][:3])]
+
+
+def _example(one: dict[str, Any]) -> str:
+    sums = f"{money(one['before_fen'])} → {money(one['after_fen'])}"
+    return f"{one['station_name']} {one['vehicle_type']}：{sums}"
 
 
 async def _passages_of(request: web.Request, ids: list[str]) -> dict[str, str]:
