@@ -36,6 +36,7 @@ WATCH_BAR = """() => { window.__bar = new Promise(done => {
 }); }"""
 
 
+FREE = "async () => { const { app } = await import('/app.js'); return !app.isBusy; }"
 ENTER = """repeat => dispatchEvent(
   new KeyboardEvent('keydown', { code: 'Enter', repeat, cancelable: true }))"""
 AT_ONCE = f"""at => new Promise(done => setTimeout(() => {{
@@ -124,10 +125,16 @@ class Lane:
         told = await self.booth.get(f"/api/passages/{passage}/timeline")
         return [entry["event"] for entry in told["entries"]]
 
+    async def key_hex(self) -> None:
+        """Once the fare is there: before, there is nothing to key it for."""
+        await self.at("核对金额")
+        await self.page.wait_for_selector(".hexbox")
+        await until(self.page, FREE)
+        await self.page.keyboard.type(self.booth.car["entry_hex"])
+
     async def save(self) -> None:
         """From the fare on: by keys, until the card has paid."""
-        await self.at("核对金额")
-        await self.page.keyboard.type(self.booth.car["entry_hex"])
+        await self.key_hex()
         await self.enter("请确认金额")
         await self.at("缴费成功")
 
@@ -225,8 +232,9 @@ async def test_answers_lost_after_the_commit_are_asked_again_and_nothing_is_done
         lane.wire.drop_answers(COMMANDS, 1)
         await lane.enter(heading)
     await lane.at("核对金额")
+    await lane.page.wait_for_selector(".hexbox")
     lane.wire.drop_answers(COMMANDS, 1)
-    await lane.page.keyboard.type(lane.booth.car["entry_hex"])
+    await lane.key_hex()
     await lane.ready("请确认金额")
     lane.wire.drop_answers(COMMANDS, 2)
     await lane.page.keyboard.press("Enter")
@@ -243,8 +251,7 @@ async def test_killed_while_nobody_knows_it_asks_for_the_same_card_and_debits_on
     """The card left in mid-write, then the process: the question outlives both."""
     await lane.booth.put("car")
     await lane.enter("等待来车", "核对实际车牌", "核对车型")
-    await lane.at("核对金额")
-    await lane.page.keyboard.type(lane.booth.car["entry_hex"])
+    await lane.key_hex()
     await lane.ready("请确认金额")
     await lane.booth.arm("card", "pulled_after", after=5)
     await lane.page.keyboard.press("Enter")
@@ -270,8 +277,7 @@ async def test_a_hasty_hand_does_nothing_twice(lane: Lane) -> None:
     for heading in ("等待来车", "核对实际车牌", "核对车型"):
         await lane.ready(heading)
         await lane.page.evaluate(HASTE)
-    await lane.at("核对金额")
-    await lane.page.keyboard.type(lane.booth.car["entry_hex"])
+    await lane.key_hex()
     await lane.ready("请确认金额")
     await lane.page.evaluate(HASTE)
     await lane.at("缴费成功")

@@ -126,6 +126,7 @@ async def test_a_car_a_lorry_and_a_minimum_fare_by_keys_alone(demo: Demo) -> Non
         before = await demo.balance()
         await demo.enter("等待来车", "核对实际车牌", "核对车型")
         await demo.at("核对金额")
+        await demo.page.wait_for_selector(".hexbox")
         await demo.page.keyboard.type(put["entry_hex"])
         await demo.enter("请确认金额")
         await _done(demo, before)
@@ -147,6 +148,7 @@ async def test_a_wrong_hex_a_mismatch_and_a_listed_card_are_told(demo: Demo) -> 
     await demo.vehicle(preset="car")
     await demo.enter("等待来车", "核对实际车牌", "核对车型")
     await demo.at("核对金额")
+    await demo.page.wait_for_selector(".hexbox")
     await demo.page.keyboard.type("62010C07")
     alert = await demo.page.locator(".fares .alert").inner_text()
     assert "定西" in alert
@@ -167,6 +169,7 @@ async def test_a_card_pulled_while_it_was_written_is_proved_and_paid_once(demo: 
     before = await demo.balance()
     await demo.enter("等待来车", "核对实际车牌", "核对车型")
     await demo.at("核对金额")
+    await demo.page.wait_for_selector(".hexbox")
     await demo.page.keyboard.type(put["entry_hex"])
     await demo.at("请确认金额")
     fault = {"device": "card", "fault": "pulled_after", "after": 5}
