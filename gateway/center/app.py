@@ -38,6 +38,7 @@ TABLES = web.AppKey("tables", Tables)
 CLOCK: web.AppKey[Clock] = web.AppKey("clock", Clock)
 TOKEN = web.AppKey("token", str)
 PAGE_MAX = 500
+COMPRESSED_FROM = 8  # verdicts in one answer
 SHA256 = r"{sha256:[0-9a-f]{64}}"
 
 routes = web.RouteTableDef()
@@ -60,7 +61,10 @@ async def take_records(request: web.Request) -> web.StreamResponse:
     if request.app[FAULTS].take("lost_answer"):
         return break_off(request)
     answer = {"verdicts": [v.as_json() for v in verdicts], "high_water": high_water}
-    return web.json_response(answer)
+    response = web.json_response(answer)
+    if len(verdicts) > COMPRESSED_FROM:
+        response.enable_compression()  # if the lane takes it; ids are alike
+    return response
 
 
 async def _book(

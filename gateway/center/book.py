@@ -14,6 +14,9 @@ from gateway.center.scrutiny import Line, Stub, Transaction, read_line
 
 T = TypeVar("T")
 HOLES_SHOWN = 100
+PUT = """
+INSERT OR IGNORE INTO record (lane, seq, id, is_stub, line, received_ms) VALUES (?, ?, ?, ?, ?, ?)
+"""
 Saying = Literal["accepted", "duplicate", "retry", "refused"]
 
 
@@ -169,19 +172,21 @@ def _place(
     """Raises: ValueError with a Chinese reason; nothing is then stored of it."""
     if isinstance(line, Transaction) and line.lane not in ("", lane):
         raise ValueError(f"流水的车道 {line.lane} 与请求的车道 {lane} 不符")
+    if not isinstance(line, Stub) and line.corrects and not _is_known(db, arrival):
+        _check_link(db, lane, line)
+    row = (lane, arrival.seq, arrival.id, isinstance(line, Stub), arrival.raw, at_ms)
+    if db.execute(PUT, row).rowcount:  # nearly always: asked first, each line would cost thrice
+        _set_apart(db, lane, line)
+        return "accepted"
     held = db.execute("SELECT * FROM record WHERE id = ?", (arrival.id,)).fetchone()
-    if held is not None:
-        return _again(db, lane, line, arrival, held)
-    slot = (lane, arrival.seq)
-    if db.execute("SELECT 1 FROM record WHERE lane = ? AND seq = ?", slot).fetchone():
+    if held is None:
         raise ValueError("这个序号已经有另一条流水")
-    _check_link(db, lane, line)
-    db.execute(
-        "INSERT INTO record (lane, seq, id, is_stub, line, received_ms) VALUES (?, ?, ?, ?, ?, ?)",
-        (*slot, arrival.id, isinstance(line, Stub), arrival.raw, at_ms),
-    )
-    _set_apart(db, lane, line)
-    return "accepted"
+    return _again(db, lane, line, arrival, held)
+
+
+def _is_known(db: sqlite3.Connection, arrival: Arrival) -> bool:
+    found = "SELECT 1 FROM record WHERE id = ?"
+    return db.execute(found, (arrival.id,)).fetchone() is not None
 
 
 def _again(

@@ -84,8 +84,9 @@ class Slot(BaseModel):
 def read_line(raw: bytes) -> Line:
     """One NDJSON line. Raises: ValueError with a Chinese reason."""
     try:
-        kind = Stub if Slot.model_validate_json(raw).stub else Transaction
-        return kind.model_validate_json(raw)
+        may_be_stub = b'"stub"' in raw  # a look at the bytes is quicker than another reading
+        is_stub = may_be_stub and Slot.model_validate_json(raw).stub
+        return (Stub if is_stub else Transaction).model_validate_json(raw)
     except ValidationError as bad:
         raise ValueError(_reason(bad)) from bad
 

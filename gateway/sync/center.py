@@ -4,6 +4,7 @@ Whatever is not the answer the contract names (a page of a captive portal, a red
 document, any status it does not know) means "try later": CenterUnavailable (interfaces.md §7.7).
 """
 
+import asyncio
 import base64
 import gzip
 import hashlib
@@ -24,6 +25,7 @@ TIMEOUT_S = 30.0
 FARE_TIMEOUT_S = 1.0
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 PACKAGE_BYTES_MAX = 256 * 1024 * 1024
+LONG = 32  # lines of a body that is compressed beside the loop
 RETRY_AFTER_S_MAX = 300.0
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -209,7 +211,8 @@ class CenterClient:
 
     async def submit(self, lane: str, lines: Sequence[Line]) -> Verdicts:
         """POST /v1/records: NDJSON, gzip, Content-Digest over the wire bytes (RFC 9530)."""
-        body = gzip.compress("".join(f"{line.text}\n" for line in lines).encode(), 6, mtime=0)
+        # Long ones beside the loop: a collector who waits for a chip is on it.
+        body = _packed(lines) if len(lines) < LONG else await asyncio.to_thread(_packed, lines)
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
         headers: dict[str, str] = {
             hdrs.CONTENT_TYPE: "application/x-ndjson",
@@ -379,6 +382,12 @@ class CenterClient:
                 connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar()
             )
         return self._session
+
+
+def _packed(lines: Sequence[Line]) -> bytes:
+    """Level 6: a record is half of what cannot be compressed (its chain, its photo's name), and
+    4 costs 7 % more on the line (measured in bodies of 400)."""
+    return gzip.compress("".join(f"{line.text}\n" for line in lines).encode(), 6, mtime=0)
 
 
 def _expect(status: int, wanted: int) -> None:

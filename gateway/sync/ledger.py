@@ -35,16 +35,18 @@ WHERE r.lane = ?1 AND r.seq > ?2
 ORDER BY r.seq LIMIT ?3
 """
 FLOOR = """
-WITH settled AS (
-  SELECT seq FROM delivery WHERE lane = ?1 AND seq > ?2
+SELECT CASE WHEN EXISTS (
+  SELECT 1 FROM delivery WHERE lane = ?1 AND seq = ?2 + 1
     AND (verdict <> 'refused' OR stub_sent = 1)
-)
-SELECT CASE WHEN EXISTS (SELECT 1 FROM settled WHERE seq = ?2 + 1) THEN (
-  SELECT s.seq FROM settled s WHERE NOT EXISTS (SELECT 1 FROM settled WHERE seq = s.seq + 1)
+) THEN (
+  SELECT s.seq FROM delivery s WHERE s.lane = ?1 AND s.seq > ?2 AND NOT EXISTS (
+    SELECT 1 FROM delivery n WHERE n.lane = ?1 AND n.seq = s.seq + 1
+      AND (n.verdict <> 'refused' OR n.stub_sent = 1))
   ORDER BY s.seq LIMIT 1
 ) ELSE ?2 END AS floor
 """
-"""Neither this nor DEBT reads old records, which are long: a start would wait for the disk."""
+"""Walks to the first gap and no further. Neither this nor DEBT reads old records, which are long:
+a start would wait for the disk."""
 DEBT = """
 SELECT
   max(0, coalesce((SELECT max(seq) FROM record WHERE lane = ?1), 0) - ?2)
@@ -52,18 +54,19 @@ SELECT
   (SELECT r.saved_ms FROM record r WHERE r.lane = ?1 AND r.seq > ?2
     AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.lane = r.lane AND d.seq = r.seq)
     ORDER BY r.seq LIMIT 1) AS oldest_ms,
-  (SELECT count(*) FROM delivery d JOIN record r USING (lane, seq)
+  (SELECT count(*) FROM delivery d CROSS JOIN record r USING (lane, seq)
     WHERE d.lane = ?1 AND d.verdict = 'refused' AND NOT EXISTS (
       SELECT 1 FROM record n JOIN delivery nd ON nd.lane = n.lane AND nd.seq = n.seq
       WHERE n.corrects = r.id AND nd.verdict <> 'refused')) AS parked
 """
-"""Parked is what waits for people: not what a correction that the centre has put right."""
+"""Parked is what waits for people: not what a correction that the centre has put right. CROSS:
+from the few refused ones to their records, never the other way round."""
 PARKED = """
 SELECT d.lane, d.seq, r.id, d.reason, d.at_ms, r.passage_id,
   n.id AS corrected_by, nd.verdict AS correction,
   CASE WHEN nd.verdict IN ('accepted', 'duplicate') THEN 'corrected'
     WHEN d.stub_sent = 2 THEN 'resending' ELSE 'parked' END AS state
-FROM delivery d JOIN record r ON r.lane = d.lane AND r.seq = d.seq
+FROM delivery d CROSS JOIN record r ON r.lane = d.lane AND r.seq = d.seq
 LEFT JOIN record n ON n.corrects = r.id
 LEFT JOIN delivery nd ON nd.lane = n.lane AND nd.seq = n.seq
 WHERE d.lane = ? AND d.verdict = 'refused' ORDER BY d.seq LIMIT ?

@@ -218,6 +218,7 @@ class Outbox:
     async def _step(self, route: Route, passes: list[Route]) -> bool:
         """One batch of one lane; at its end the lane leaves `passes`, or starts over if refusals
         left stubs to send. True if the centre put some of it off."""
+        began_ms, marks = self._clock.monotonic_ms(), route.marks
         chosen = await route.choose(self._ledger, is_probe=not self._client.is_online)
         if not chosen.owed:
             if route.has_refused:
@@ -226,13 +227,13 @@ class Outbox:
                 route.put_off = route.late
                 passes.remove(route)
             return False
-        began_ms, marks = self._clock.monotonic_ms(), route.marks
         verdicts = await self._submit(route, chosen)
         if verdicts is None:
             return True
-        route.pace.took(len(chosen.owed), chosen.size, self._since_s(began_ms))
         settled = await self._settle(route, chosen, verdicts)
-        self._measure(settled, self._since_s(began_ms))
+        took_s = self._since_s(began_ms)  # our own disk may be the slow one
+        route.pace.took(len(chosen.owed), chosen.size, took_s)
+        self._measure(settled, took_s)
         if self._clock.monotonic_ms() - self._read_ms >= REFRESH_MS:
             await self.refresh()
         is_newest, route.marks = route.marks == marks, route.marks + 1

@@ -33,6 +33,8 @@ class Route:
     """Everything up to here is settled; None = not looked yet."""
     lowered: int = 0
     """How often something below was owed again: dates a search for the floor."""
+    chosen_at: int = 0
+    """The same when these lines were chosen."""
     cursor: int = 0
     """How far this pass has come."""
     newest: int = 0
@@ -64,7 +66,7 @@ class Route:
 
     async def choose(self, ledger: Ledger, *, is_probe: bool) -> Chosen:
         """The next lines; none at the end of the pass. A probe is the oldest owed one alone."""
-        count = 1 if is_probe else self.pace.lines
+        count, self.chosen_at = 1 if is_probe else self.pace.lines, self.lowered
         if self.is_live_turn and not is_probe and self.cursor < self.newest:
             self.is_live_turn = False
             if live := await ledger.owed(self.lane, self.newest, count):
@@ -75,10 +77,14 @@ class Route:
     def passed(self, chosen: Chosen, settled: int) -> None:
         """Each of these was offered; so many have a verdict."""
         self.late += len(chosen.owed) - settled
+        last = chosen.owed[-1].line.seq
         if chosen.is_live:
-            self.newest = chosen.owed[-1].line.seq
-        else:
-            self.cursor = chosen.owed[-1].line.seq
+            self.newest = last
+            return
+        is_whole = not self.late and not self.has_refused and self.lowered == self.chosen_at
+        if is_whole and self.floor == self.cursor:
+            self.floor = last  # nothing is left behind: the debt is counted from here
+        self.cursor = last
 
     def resent(self, seq: int) -> None:
         """This one is owed anew, however far the sending had come."""
