@@ -84,7 +84,8 @@ class Photos:
             await self._append(sha256, piece, body)
             if (offset := self.offset(sha256)) < piece.size:
                 return Taken("more", offset)
-            return self._finish(sha256, piece.size)
+            # Beside the loop: a disk that takes its time must not keep the records waiting.
+            return await asyncio.to_thread(self._finish, sha256, piece.size)
 
     async def _append(self, sha256: str, piece: Piece, body: AsyncIterator[bytes]) -> None:
         left = piece.last - piece.first + 1

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from gateway.errors import CenterUnavailable, StoreUnavailable
 from gateway.store import Store
-from gateway.sync.center import CenterClient
+from gateway.sync.center import CenterClient, Offset
 from gateway.units import Clock
 
 log = logging.getLogger(__name__)
@@ -59,12 +59,23 @@ class PhotoPusher:
         """Send what can be sent now. Raises: CenterUnavailable; the rest stays owed."""
         after = Photo("", -1)
         while not self._is_money_first() and (page := await self._owed(after)):
+            await self._send_page(page)
+            after = page[-1]
+
+    async def _send_page(self, page: Sequence[Photo]) -> None:
+        """Until money has come or the line breaks; what went is noted at once for all: noted one
+        by one, each would wait for a sync of our disk. What a power cut leaves unnoted is asked
+        for and found to be there."""
+        sent = list[str]()
+        try:
             for photo in page:
                 if self._is_money_first():
                     return
-                if photo.sha256 not in self._left_out:
-                    await self._send(photo)
-            after = page[-1]
+                if photo.sha256 not in self._left_out and await self._send(photo.sha256):
+                    sent.append(photo.sha256)
+        finally:
+            if sent:
+                await self._note(sent)
 
     async def unsent(self) -> int:
         """How many photos the centre lacks."""
@@ -83,23 +94,23 @@ class PhotoPusher:
         )
         return [Photo(row["sha256"], row["at_ms"]) for row in rows]
 
-    async def _send(self, photo: Photo) -> None:
-        body = self._read(photo.sha256)
-        if body is None or not await self._push(photo.sha256, body):
-            self._left_out.add(photo.sha256)
-            return
-        row = (photo.sha256, self._clock.now_ms())
-        await self._store.write(
-            lambda db: (
-                db.execute(
-                    "INSERT OR IGNORE INTO evidence_delivery (sha256, at_ms) VALUES (?, ?)", row
-                ).rowcount
-            )
-        )
+    async def _send(self, sha256: str) -> bool:
+        body = self._read(sha256)
+        if body is not None and await self._push(sha256, body):
+            return True
+        self._left_out.add(sha256)
+        return False
+
+    async def _note(self, sent: Sequence[str]) -> None:
+        rows = [(sha256, self._clock.now_ms()) for sha256 in sent]
+        insert = "INSERT OR IGNORE INTO evidence_delivery (sha256, at_ms) VALUES (?, ?)"
+        await self._store.write(lambda db: db.executemany(insert, rows).rowcount)
 
     async def _push(self, sha256: str, body: bytes) -> bool:
-        """From where the centre says it is. True once it holds the whole."""
-        held = await self._client.photo_offset(sha256)
+        """From where the centre says it is. True once it holds the whole. A photo that fits one
+        piece is not asked about: the answer to the piece says the same."""
+        is_short = len(body) <= PIECE_BYTES
+        held = Offset(False, 0) if is_short else await self._client.photo_offset(sha256)
         for _ in range(ROUNDS_MAX):
             if held.is_complete:
                 return True

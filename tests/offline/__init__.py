@@ -1,0 +1,1 @@
+"""Days without a centre, and then the catching up."""
