@@ -6,6 +6,7 @@ replaced is removed after that. Deltas are joined in the background so that a lo
 ask more than `DELTAS_MAX` files before the full one.
 """
 
+import errno
 import logging
 import os
 import subprocess
@@ -103,6 +104,7 @@ class Archive:
         self._damaged: set[Path] = set()
         self._lock = threading.Lock()
         self.serving: Serving | None = None
+        self._running: subprocess.Popen[bytes] | None = None
 
     @property
     def is_damaged(self) -> bool:
@@ -140,14 +142,15 @@ class Archive:
             fresh = ListFile.open(path, self._key())
             expect(fresh.head)
             self._must_fit(fresh.head)
-            _check(path, fresh)
+            self._check(path, fresh)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+            final = self.folder / _name(fresh.head)
+            path.replace(final)
+            sync_folder(self.folder)
+            kept = ListFile.open(final)
             with self._lock:
-                final = self.folder / _name(fresh.head)
-                path.replace(final)
-                sync_folder(self.folder)
-                self._files[final] = ListFile.open(final)
+                self._files[final] = kept
                 self._damaged.discard(final)
                 self._choose(now_ms)
         except ParameterInvalid:
@@ -187,7 +190,7 @@ class Archive:
         )
         final = self.folder / f"delta-{older.head.base}-{newer.head.version}.list"
         try:
-            _join(older.path, newer.path, final)
+            self._join(older.path, newer.path, final)
         except ListDamaged:
             self._blame((older, newer))
             raise
@@ -208,7 +211,43 @@ class Archive:
                     log.error("a status list is damaged", extra={"why": str(bad)})
                 yield 64 * 4096
 
+    def interrupt(self) -> None:
+        """The program ends: its child need not go on, what was fetched is checked next time."""
+        if self._running is not None:
+            self._running.kill()
+
     # ---- inside ----
+
+    def _check(self, path: Path, opened: ListFile) -> None:
+        """Raises: ListDamaged; OSError, if it could not be done."""
+        if opened.head.size <= AT_ONCE_BYTES:
+            opened.check()
+        else:
+            self._child("check", path)
+
+    def _join(self, older: Path, newer: Path, out: Path) -> None:
+        if older.stat().st_size + newer.stat().st_size <= AT_ONCE_BYTES:
+            join(older, newer, out)
+        else:
+            self._child("join", older, newer, out)
+
+    def _child(self, *words: str | Path) -> None:
+        command = [sys.executable, "-m", "gateway.statuslist", *map(str, words)]
+        with subprocess.Popen(  # noqa: S603 - our own module, no shell
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        ) as child:
+            self._running = child
+            try:
+                said, _ = child.communicate(timeout=CHILD_S_MAX)
+            except subprocess.TimeoutExpired as late:
+                child.kill()
+                raise OSError(errno.ETIMEDOUT, "a list was not checked in time") from late
+            finally:
+                self._running = None
+        if child.returncode < 0:
+            raise OSError(errno.EINTR, "the child was ended")
+        if child.returncode:
+            raise ListDamaged(said.decode(errors="replace").strip() or "状态名单检查没有做成")
 
     def _must_fit(self, head: Head) -> None:
         newest = self.newest
@@ -276,34 +315,6 @@ def _chain(full: ListFile, due: list[ListFile]) -> list[ListFile]:
 
 def _name(head: Head) -> str:
     return f"delta-{head.base}-{head.version}.list" if head.base else f"full-{head.version}.list"
-
-
-def _check(path: Path, opened: ListFile) -> None:
-    """Raises: ListDamaged."""
-    if opened.head.size <= AT_ONCE_BYTES:
-        opened.check()
-    else:
-        _child("check", path)
-
-
-def _join(older: Path, newer: Path, out: Path) -> None:
-    if older.stat().st_size + newer.stat().st_size <= AT_ONCE_BYTES:
-        join(older, newer, out)
-    else:
-        _child("join", older, newer, out)
-
-
-def _child(*words: str | Path) -> None:
-    command = [sys.executable, "-m", "gateway.statuslist", *map(str, words)]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own module, no shell
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHILD_S_MAX, check=False
-        )
-    except subprocess.TimeoutExpired as late:
-        raise ListDamaged("状态名单检查没有按时完成") from late
-    if done.returncode:
-        said = done.stdout.decode(errors="replace").strip()
-        raise ListDamaged(said or f"状态名单检查中断（{done.returncode}）")
 
 
 def join(older: Path, newer: Path, out: Path) -> None:

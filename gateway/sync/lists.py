@@ -53,20 +53,23 @@ class StatusLists:
         self._hint.set()
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow())
-            tasks.create_task(self._prove())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow())
+                tasks.create_task(self._prove())
+        finally:
+            self._archive.interrupt()
 
     async def fetch(self) -> bool:
         """All that is news, oldest first. True if all of it was good.
 
         Raises: CenterUnavailable; StoreUnavailable.
         """
-        self._choose()
+        await self._choose()
         for entry in plan(self._entries, self._archive):
             if not await self._fetch(entry):
                 return False
-            self._choose()
+            await self._choose()
             await self._join()
         if self._entries and not self._archive.is_damaged:
             await self._shelf.confirm(["status_list"])
@@ -102,8 +105,8 @@ class StatusLists:
                 self._hint.set()
             await self._clock.sleep(self._poll_s)
 
-    def _choose(self) -> None:
-        if self._archive.choose(self._clock.now_ms()):
+    async def _choose(self) -> None:
+        if await asyncio.to_thread(self._archive.choose, self._clock.now_ms()):
             self._shelf.relist()
 
     async def _join(self) -> None:
@@ -128,6 +131,7 @@ class StatusLists:
         except OSError as no:
             log.error("status list not kept", extra={"reason": no.strerror})
             return False
+        await self._shelf.took(entry)
         self._shelf.relist()
         return True
 

@@ -230,6 +230,7 @@ class ParameterShelf:
             await self.refuse(entry, bad.detail)
             raise
         self._put(entry, ready)
+        await self.took(entry)
         with suppress(ParameterInvalid):  # other tables may still be missing
             self.current()
         held = [one for one in self._shelf[entry.name].values() if isinstance(one, Ready)]
@@ -288,9 +289,14 @@ class ParameterShelf:
         self._rejected[entry.name][entry.version] = reason
         log.error("parameter package rejected", extra=_facts(entry, reason))
 
+    async def took(self, entry: ManifestEntry) -> None:
+        """A package was good whose bytes are kept elsewhere: what was refused before it is past."""
+        self._rejected[entry.name].clear()
+        past = (entry.name, moment_ms(entry.effective_from))
+        await self._store.write(lambda db: db.execute(FORGET_REJECTED, past) and None)
+
     def relist(self) -> None:
         """Another status list serves, or one is yet to come."""
-        self._rejected["status_list"].clear()
         self._window_ms = (0, 0)
         self._on_change()
 

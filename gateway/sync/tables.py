@@ -5,6 +5,7 @@ that a damaged one can be made again without the centre.
 """
 
 import asyncio
+import errno
 import logging
 import sys
 from collections.abc import Callable, Iterable
@@ -157,6 +158,8 @@ async def _child(order: Order) -> About:
         if child.returncode is None:
             child.kill()
             await child.wait()
+    if child.returncode is not None and child.returncode < 0:
+        raise OSError(errno.EINTR, "the child was ended")  # by whoever: tried again
     if child.returncode:
         told = said.decode(errors="replace").strip()
         raise ParameterInvalid(told or f"参数 {NAME} 的检查中断（{child.returncode}）")

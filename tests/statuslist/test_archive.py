@@ -239,13 +239,14 @@ def test_rubbish_in_the_folder_does_not_keep_the_list_from_serving(
 def test_large_files_are_checked_and_joined_by_a_child_of_their_own(
     centre: Centre, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "AT_ONCE_BYTES", 0)
     archive = opened(folder)
     take(archive, centre.full(0, some_rows(300)))
+    for minutes in (5, 10, 15):
+        take(archive, centre.delta(minutes, {CARD: (1,), "5" * 20: ()}, minutes - 5))
+    monkeypatch.setattr(archives, "AT_ONCE_BYTES", 0)
     with pytest.raises(ListDamaged, match="第 0 块损坏"):
-        take(archive, spoilt(centre.full(1), BLOCK_BYTES + 100))
-    for minutes in (5, 10, 15, 20):
-        take(archive, centre.delta(minutes, {CARD: (1,), "5" * 20: ()}, minutes - 5 or 0))
+        take(archive, spoilt(centre.full(16), BLOCK_BYTES + 100))
+    take(archive, centre.delta(20, {CARD: (4,)}, 15))
     assert agrees(archive, centre)
     assert archive.serving is not None
     assert len(archive.serving.deltas) == DELTAS_MAX

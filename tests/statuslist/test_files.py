@@ -43,7 +43,7 @@ def state(opened: ListFile, number: str) -> bytes | None:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[ListFile, list[Row]]:
-    rows = some_rows(30_000)
+    rows = some_rows(9_000)
     path = make(tmp_path_factory.mktemp("list") / "many.list", rows)
     return ListFile.open(path, KEY.public_key()), rows
 

@@ -186,6 +186,8 @@ async def test_a_wrong_list_is_reported_and_changes_nothing(
     published.delta(5, {CARD: (1,)}, 0)  # put right
     assert await box.round() is True
     assert (box.version, box.row["rejected"]) == (stamp(5), [])
+    await box.begin()
+    assert box.row["rejected"] == []
 
 
 async def test_a_list_that_is_not_what_the_manifest_says_is_refused(
