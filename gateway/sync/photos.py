@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 PIECE_BYTES = 256 * 1024
 PAGE = 20
 POLL_S = 5.0
+WISH_S_MAX = 30.0  # of a centre that is busy (interfaces.md §7.7)
 ROUNDS_MAX = 64  # of one photo in one pass: a centre that never says "complete" ends there
 
 
@@ -49,11 +50,15 @@ class PhotoPusher:
 
     async def run(self) -> None:
         while True:
+            wish_s = 0.0
             try:
                 await self.drain()
-            except (CenterUnavailable, StoreUnavailable) as no:
+            except CenterUnavailable as no:
                 log.info("photos wait", extra={"reason": no.detail})
-            await self._clock.sleep(self._poll_s)
+                wish_s = min(no.retry_after_s or 0.0, WISH_S_MAX)
+            except StoreUnavailable as no:
+                log.info("photos wait", extra={"reason": no.detail})
+            await self._clock.sleep(max(self._poll_s, wish_s))
 
     async def drain(self) -> None:
         """Send what can be sent now. Raises: CenterUnavailable; the rest stays owed."""

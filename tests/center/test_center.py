@@ -366,3 +366,31 @@ async def test_a_correction_whose_record_was_refused_is_taken(center: Center) ->
     assert verdict == "refused"
     await center.say({"seq": 1, "id": bad["id"], "stub": True, "refused": "应收不等于"})
     assert await center.say(correction(2, exit_record(1), vehicleClass=8)) == [("accepted", "")]
+
+
+async def test_every_lane_is_shown_with_its_holes_and_its_last_sign_of_life(
+    serving: Serving, http: aiohttp.ClientSession
+) -> None:
+    """Completeness at a glance: what is missing, up to where all is there, when it last spoke."""
+    for seq in (1, 2, 5):
+        async with http.post(f"{serving.url}/v1/records", **packed([exit_record(seq)])) as answer:
+            assert answer.status == 200
+    beat = {"lane": "X04", "at_ms": 1, "lane_key": ""}
+    async with http.post(f"{serving.url}/v1/heartbeat", json=beat) as answer:
+        assert answer.status == 200
+    async with http.get(f"{serving.url}/v1/lanes") as answer:
+        one, other = (await answer.json())["lanes"]
+    assert (one["lane"], one["high_water"], one["highest_seq"]) == ("X03", 2, 5)
+    assert (one["missing"], one["holes"], one["reconciled"]) == (2, [3, 4], [])
+    assert (other["lane"], other["stored"], other["missing"]) == ("X04", 0, 0)
+    assert other["last_heartbeat"]["at_ms"] == 1
+
+
+async def test_an_answer_to_many_is_compressed_for_who_takes_it(
+    serving: Serving, http: aiohttp.ClientSession
+) -> None:
+    many = [exit_record(seq) for seq in range(1, 21)]
+    async with http.post(f"{serving.url}/v1/records", **packed(many)) as answer:
+        told = await answer.json()
+        assert answer.headers["Content-Encoding"] in ("gzip", "deflate")
+    assert [said["verdict"] for said in told["verdicts"]] == ["accepted"] * 20

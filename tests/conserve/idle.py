@@ -8,7 +8,7 @@ import selectors
 import time
 from typing import Any
 
-SPEED = 200
+SPEED = 400
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]

@@ -51,8 +51,8 @@ class Plan:
         trouble = rng.choice((0.3, 0.6, 0.9))
         plan = cls(seed)
         for kind, length, faults in (
-            (RECORDS, 7, ON_THE_WAY + INSTEAD + OF_RECORDS),
-            (EVIDENCE, 3, ON_THE_WAY + INSTEAD),
+            (RECORDS, 6, ON_THE_WAY + INSTEAD + OF_RECORDS),
+            (EVIDENCE, 2, ON_THE_WAY + INSTEAD),
             (HEARTBEAT, 2, ON_THE_WAY + INSTEAD),
             (PULL, 8, ON_THE_WAY + INSTEAD),
         ):

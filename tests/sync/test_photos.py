@@ -1,6 +1,8 @@
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +10,7 @@ from gateway.errors import CenterUnavailable
 from gateway.store import Store
 from gateway.sync.center import CenterClient
 from gateway.sync.photos import PhotoPusher
-from tests.sync.rig import HurriedClock, Truth
+from tests.sync.rig import HurriedClock, Truth, until
 
 Keep = Callable[[bytes], Awaitable[str]]
 
@@ -99,3 +101,37 @@ async def test_a_damaged_photo_is_left_out_and_holds_nobody_up(
     await pusher.drain()
     assert await pusher.unsent() == 2
     assert len(list((tmp_path / "center-evidence").glob("*.jpg"))) == 1
+
+
+async def test_photos_wait_as_long_as_a_busy_centre_wishes(
+    keep: Keep, pusher: PhotoPusher, truth: Truth, clock: HurriedClock
+) -> None:
+    await keep(b"\xff\xd8 a photo")
+    await truth.fault("busy", seconds=17, count=1)
+    running = asyncio.create_task(pusher.run())
+    await until(lambda: _none_left(pusher))
+    running.cancel()
+    assert clock.slept[0] == 17
+
+
+async def _none_left(pusher: PhotoPusher) -> bool:
+    return await pusher.unsent() == 0
+
+
+async def test_photos_that_went_before_the_line_broke_are_not_sent_again(
+    keep: Keep, pusher: PhotoPusher, client: CenterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(5):
+        await keep(b"\xff\xd8" + bytes([n]) * (10 + n))
+    real, sent = client.send_photo, list[str]()
+
+    async def third_breaks(sha256: str, *more: Any) -> Any:
+        if len(sent) == 2:
+            raise CenterUnavailable("断了")
+        sent.append(sha256)
+        return await real(sha256, *more)
+
+    monkeypatch.setattr(client, "send_photo", third_breaks)
+    with pytest.raises(CenterUnavailable):
+        await pusher.drain()
+    assert await pusher.unsent() == 3
