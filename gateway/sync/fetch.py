@@ -5,11 +5,14 @@ import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from shutil import disk_usage
 
 from gateway.errors import CenterUnavailable, ParameterInvalid
 from gateway.sync.center import CenterClient, ManifestEntry
 
 WRITE_BYTES = 1024 * 1024
+FREE_BYTES_MIN = 512 * 1024 * 1024
+"""So much is left to money and photos: a list can wait for a better disk."""
 
 
 async def fetch_into(client: CenterClient, entry: ManifestEntry, part: Path) -> None:
@@ -18,6 +21,11 @@ async def fetch_into(client: CenterClient, entry: ManifestEntry, part: Path) -> 
     Raises: CenterUnavailable, what came so far is kept; OSError; ParameterInvalid.
     """
     have = await asyncio.to_thread(_make_room, part)
+    free = (await asyncio.to_thread(disk_usage, part.parent)).free
+    if free < entry.size - have + FREE_BYTES_MIN:
+        raise ParameterInvalid(
+            f"参数 {entry.name} 版本 {entry.version} 有 {entry.size >> 20} MB，磁盘剩余空间不够"
+        )
     if have < entry.size:
         have, pieces = await client.pieces(entry.name, entry.version, entry.base, have)
         async with aclosing(pieces):

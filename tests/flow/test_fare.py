@@ -10,7 +10,7 @@ from gateway.flow import fare
 from gateway.flow.checks import check_media
 from gateway.flow.messages import Finding, Level, Media
 from gateway.flow.passage import Passage, State
-from gateway.params import Hits
+from gateway.params import Hits, MinimumFare, TableDamaged
 from gateway.records import FareAnswer, ProvinceSplit
 from tests.flow.rig import demo_parameters, entry
 from tests.flow.test_checks import CARD, TAG, media
@@ -23,6 +23,23 @@ def passage(m: Media | None = None, **changes: Any) -> Passage:
     found = check_media(m, PARAMETERS, None, 0, Hits())
     facts = {"media": m, "findings": found, "vehicle_type": 1, "vehicle_class": 0} | changes
     return Passage(state=State.CLASSIFIED, **facts)
+
+
+class Damaged:
+    """A compiled table whose rows are not those which were written."""
+
+    exit_hex = "62010B31"
+
+    def find(self, entry_hex: str, vehicle_type: int) -> MinimumFare | None:
+        raise TableDamaged("费额表 2 损坏")
+
+
+def test_a_row_that_cannot_be_read_is_no_fare_and_says_why() -> None:
+    parameters = PARAMETERS.model_copy(update={"minimum_fares": Damaged()})
+    p = passage()
+    with pytest.raises(FareUnknown, match="损坏") as no:
+        fare.minimum(p, fare.entry_of(p, parameters), parameters)
+    assert fare.problem_of(no.value).code == "E-211"
 
 
 def entry_of(p: Passage) -> fare.Entry:

@@ -18,6 +18,7 @@ from gateway.statuslist.archive import Archive, Serving
 from gateway.statuslist.form import BLOCK_BYTES
 from gateway.statuslist.writer import write_list
 from gateway.store import Store
+from gateway.sync import fetch
 from gateway.sync.center import CenterClient
 from gateway.sync.download import Downloads, ParameterShelf
 from gateway.sync.lists import StatusLists, plan
@@ -208,6 +209,16 @@ async def test_a_list_that_is_not_what_the_manifest_says_is_refused(
     assert await box.round() is False
     assert "与目录不符" in box.row["rejected"][0]["reason"]
     assert box.archive.serving is None
+
+
+async def test_a_list_that_would_take_the_moneys_room_is_not_fetched(
+    box: Box, published: Centre, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "FREE_BYTES_MIN", 1 << 60)
+    published.full(0, some_rows(60))
+    assert await box.round() is False
+    assert "磁盘剩余空间不够" in box.row["rejected"][0]["reason"]
+    assert line.asked == []
 
 
 async def test_a_damaged_list_is_fetched_anew(box: Box, published: Centre) -> None:
