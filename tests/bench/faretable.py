@@ -12,11 +12,11 @@ import asyncio
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ DEMO = Path(__file__).parents[2] / "gateway" / "parameters" / "demo"
 EXIT = "62010B31"
 GOAL_LAG_MS, GOAL_GROWTH_MB, GOAL_CHILD_MB = 100.0, 20.0, 120.0
 ASKED, SAMPLE = 20_000, 4_000
+PEAKS: list[float] = [0.0]
 
 
 def rows(count: int) -> Iterator[dict[str, Any]]:
@@ -105,7 +106,9 @@ async def _take_in(folder: Path, url: str, key: str) -> dict[str, float]:
             pass
         _, still, _ = await _watched(asyncio.sleep(2))
         before_mb = _resident_mb()
+        peaks = asyncio.ensure_future(_peaks())
         took_s, lags, turns = await _watched(Downloads(shelf, client, clock).fetch())
+        peaks.cancel()
     grown_mb = _resident_mb() - before_mb
     await store.close()
     now = shelf.current()
@@ -118,10 +121,28 @@ async def _take_in(folder: Path, url: str, key: str) -> dict[str, float]:
         "turn_ms": max(turns) * 1e3,
         "still_ms": max(still) * 1e3,
         "grown_mb": grown_mb,
-        "child_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        "child_mb": max(PEAKS),
         "ask50_us": p50(asked) * 1e6,
         "ask99_us": p99(asked) * 1e6,
     }
+
+
+async def _peaks() -> None:
+    """The most that the compiling child ever had in memory, asked of it ten times a second."""
+    while True:
+        for status in _children():
+            with suppress(OSError):
+                if b"gateway.faretable" in (status.parent / "cmdline").read_bytes():
+                    lines = status.read_text().splitlines()
+                    peak = next((line for line in lines if line.startswith("VmHWM")), "VmHWM: 0 kB")
+                    PEAKS.append(int(peak.split()[1]) / 1024)
+        await asyncio.sleep(0.1)
+
+
+def _children() -> Iterator[Path]:
+    me = os.getpid()
+    for pid in Path(f"/proc/{me}/task/{me}/children").read_text().split():
+        yield Path("/proc") / pid / "status"
 
 
 async def _manifest(client: CenterClient) -> Manifest | None:
