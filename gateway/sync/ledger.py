@@ -256,6 +256,11 @@ def keep_mark(db: sqlite3.Connection, name: str, value: str, at_ms: int) -> None
     )
 
 
+def is_settled(owed: Owed, verdict: Verdict) -> bool:
+    """Nothing more of this is owed. A stub that is refused stays owed: its slot is still empty."""
+    return _is_held(verdict) or (verdict.verdict == "refused" and not owed.is_stub)
+
+
 def _is_held(verdict: Verdict) -> bool:
     return verdict.verdict in ("accepted", "duplicate")
 

@@ -23,7 +23,7 @@ from tenacity import (
 from gateway.errors import CenterUnavailable, StoreUnavailable
 from gateway.store import Store
 from gateway.sync.center import CenterClient, NotAVerdict, Verdicts
-from gateway.sync.ledger import PUSH, Ledger, Owed
+from gateway.sync.ledger import PUSH, Ledger, Owed, is_settled
 from gateway.sync.route import Chosen, Route
 from gateway.units import Clock
 
@@ -246,7 +246,7 @@ class Outbox:
         at_ms, said = self._clock.now_ms(), verdicts.verdicts
         refused = await self._ledger.settle(route.lane, chosen.owed, said, PUSH, at_ms)
         route.has_refused |= bool(refused)
-        settled = sum(verdict.verdict != "retry" for verdict in said)
+        settled = sum(map(is_settled, chosen.owed, said))
         route.passed(chosen, settled)
         return settled
 

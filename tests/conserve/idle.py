@@ -1,11 +1,13 @@
 """A loop whose time passes only while it has nothing to do, and then quickly.
 
-A busy machine therefore makes no request late: what is late is late because the plan says so.
+A busy machine therefore makes no request late, nor does a slow disk, if the loop is told that
+somebody waits for it: what is late is late because the plan says so.
 """
 
 import asyncio
 import selectors
 import time
+from collections.abc import Callable
 from typing import Any
 
 SPEED = 400
@@ -13,13 +15,15 @@ SPEED = 400
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     passed_s = 0.0
+    is_waiting: Callable[[], bool] = staticmethod(lambda: False)
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         began = time.perf_counter()
         events = super().select(timeout / SPEED)
-        self.passed_s += min(timeout, (time.perf_counter() - began) * SPEED)
+        if not self.is_waiting():
+            self.passed_s += min(timeout, (time.perf_counter() - began) * SPEED)
         return events
 
 
@@ -29,6 +33,10 @@ class IdleLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._idle = _Selector()
         super().__init__(self._idle)
+
+    def stands_while(self, is_waiting: Callable[[], bool]) -> None:
+        """No time passes while this says so."""
+        self._idle.is_waiting = is_waiting
 
     def time(self) -> float:
         return self._idle.passed_s

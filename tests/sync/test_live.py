@@ -214,3 +214,16 @@ async def test_a_loss_that_is_heard_of_while_a_pass_begins_is_not_forgotten(
     outbox._ledger.floor = slow  # type: ignore[method-assign]
     await outbox.drain()
     assert await verdicts(store) == {1: "accepted", 2: "duplicate", 3: "duplicate"}
+
+
+async def test_a_stub_that_is_refused_stays_owed(
+    store: Store, outbox: Outbox, truth: Truth
+) -> None:
+    """Its slot is still empty, and nothing must count as settled above it."""
+    for seq in (1, 2, 3):
+        await save(store, seq)
+    await truth.fault("refuse", seqs=[1])
+    assert await outbox.drain()
+    await truth.fault("none")
+    await outbox.drain()
+    assert (await truth.lane())["high_water"] == 3
