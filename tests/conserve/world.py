@@ -321,12 +321,14 @@ class World:
 
     async def _read_again(self, http: aiohttp.ClientSession, base: str) -> None:
         """What this side lacks of what it was given before."""
-        lane = self._rng.choice(self.lanes)
-        held = await self._serving.app[BOOK].high_water(lane.name)
-        asked = {"lane": lane.name, "from_seq": held + 1}
-        if self.told.happened["restored"] and held < len(lane.lines):
-            lines = await _bytes(http.get(f"{base}/records", params=asked))
-            await self._book(lane.name, lines)
+        if not self.told.happened["restored"]:
+            return
+        held = self._held()
+        for lane in self.lanes:
+            if lost := min(lane.lines.keys() - held[lane.name], default=0):
+                asked = {"lane": lane.name, "from_seq": lost}
+                lines = await _bytes(http.get(f"{base}/records", params=asked))
+                await self._book(lane.name, lines)
 
     async def _book(self, lane: str, lines: bytes) -> list[dict[str, Any]]:
         arrivals = [
