@@ -97,13 +97,15 @@ def _center(given: argparse.Namespace) -> int:
         print("须写明 --db FILE：中心自己的数据库", file=sys.stderr)
         return EX_LATER
     token = os.environ.get("CENTER_TOKEN", "") if given.token is None else given.token
-    return run(given.port, given.db, given.parameters, token, given.allow_faults)
+    dsn = os.environ.get("CENTER_DSN", "") if given.dsn is None else given.dsn
+    return run(given.port, given.db, given.parameters, token, given.allow_faults, dsn=dsn)
 
 
 def _center_import(given: argparse.Namespace) -> int:
     from gateway import courier
 
-    return courier.book(given.file, given.db, given.key, given.out)
+    dsn = os.environ.get("CENTER_DSN", "")
+    return courier.book(given.file, given.db, given.key, given.out, dsn)
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -208,6 +210,9 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
 def _add_center(center: argparse.ArgumentParser) -> None:
     center.add_argument("--port", type=_port, default=9090, help="端口，默认 9090，只在本机")
     center.add_argument("--db", type=Path, metavar="FILE", help="中心自己的数据库")
+    center.add_argument(
+        "--dsn", help="流水改放 PostgreSQL（密钥和图片仍在 --db 旁）；不写 = 环境变量 CENTER_DSN"
+    )
     center.add_argument("--parameters", type=Path, metavar="DIR", help="要下发的参数文件夹")
     center.add_argument("--token", help="车道须出示的令牌；不写 = 环境变量 CENTER_TOKEN")
     center.add_argument(

@@ -60,15 +60,18 @@ def verify(file: Path, key: str | None) -> int:
     return 0
 
 
-def book(file: Path, db: Path, key: str, out: Path) -> int:
+def book(file: Path, db: Path, key: str, out: Path, dsn: str = "") -> int:
     """center import. Raises: GatewayError."""
     from gateway.center.carry import take
+    from gateway.center.database import DatabaseAway
 
     public = keys.read_public(key)
     try:
-        lanes = take(file, db, public, out, SystemClock())
+        lanes = take(file, db, public, out, SystemClock(), dsn)
     except (OSError, sqlite3.Error) as broken:
         return _fail(f"{db} 或 {out} 写不了：{broken}")
+    except DatabaseAway as away:
+        return _fail(f"PostgreSQL 没有应答：{away}", LATER)
     for lane in lanes:
         _say(f"{lane.lane}：{_counts(lane.said)}；连续到第 {lane.high_water} 条")
     _say(f"回执 {out}")

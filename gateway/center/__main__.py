@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ.get("CENTER_TOKEN", ""),
         given.allow_faults,
         ends_with_stdin=given.ends_with_stdin,
+        dsn=os.environ.get("CENTER_DSN", ""),
     )
 
 

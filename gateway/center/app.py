@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 from gateway.center import rehearsals
 from gateway.center.book import Arrival, Book, Verdict
 from gateway.center.compare import COMPARING, Comparing
+from gateway.center.database import DatabaseAway
 from gateway.center.fares import NoFare, Question, price
 from gateway.center.faults import FAULTS, Fault, Faults, break_off, misbehave
 from gateway.center.photos import Photos, read_range
@@ -38,9 +40,11 @@ TABLES = web.AppKey("tables", Tables)
 CLOCK: web.AppKey[Clock] = web.AppKey("clock", Clock)
 TOKEN = web.AppKey("token", str)
 PAGE_MAX = 500
+AWAY_S = "2"  # a lane waits before it asks again, while the database is away
 COMPRESSED_FROM = 8  # verdicts in one answer
 SHA256 = r"{sha256:[0-9a-f]{64}}"
 
+log = logging.getLogger(__name__)
 routes = web.RouteTableDef()
 
 
@@ -213,6 +217,9 @@ async def answer_in_json(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     except BadBody as bad:
         return _fault(bad.status, bad.detail)
+    except DatabaseAway as away:
+        log.warning("database away", extra={"reason": str(away)})
+        return _fault(503, "中心的数据库没有应答", {hdrs.RETRY_AFTER: AWAY_S})
     except (ValidationError, json.JSONDecodeError, UnicodeDecodeError):
         return _fault(422, "请求内容不合要求")
 
@@ -226,9 +233,9 @@ async def check_token(request: web.Request, handler: Handler) -> web.StreamRespo
     return await handler(request)
 
 
-def _fault(status: int, detail: str) -> web.Response:
+def _fault(status: int, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:
     body = {"code": f"center.{status}", "detail": detail, "action": "请改正后再发"}
-    return web.json_response(body, status=status)
+    return web.json_response(body, status=status, headers=headers)
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
@@ -259,12 +266,14 @@ async def serve_center(
     allow_faults: bool = False,
     clock: Clock | None = None,
     host: str = "127.0.0.1",
+    dsn: str = "",
 ) -> AsyncIterator[Serving]:
-    """Serve until the block ends. `port` 0 takes a free one. Files stand beside `db`.
+    """Serve until the block ends. `port` 0 takes a free one. Files stand beside `db`, and the book
+    is `db` itself, unless a `dsn` names a PostgreSQL database.
 
-    Raises: OSError, if the port is taken.
+    Raises: OSError, if the port is taken; what Book.open raises.
     """
-    book = await Book.open(db)
+    book = await Book.open(db, dsn)
     key = signing_key(db.with_name(f"{db.stem}-key.pem"))
     app = web.Application(
         middlewares=[answer_in_json, misbehave, check_token], client_max_size=WIRE_BYTES_MAX

@@ -1,21 +1,21 @@
-"""What the centre holds: one SQLite file, one thread, every verdict on disk before it is said."""
+"""What the centre holds: every verdict is on disk before it is said. In one SQLite file or, given a
+DSN, in PostgreSQL (database.py, postgres.py); this is the same for both."""
 
-import asyncio
 import json
-import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
+from gateway.center.database import Database, Db, Embedded
 from gateway.center.scrutiny import Line, Stub, Transaction, read_line
 
 T = TypeVar("T")
 HOLES_SHOWN = 100
+SEQS_AT_ONCE = 1000
 PUT = """
-INSERT OR IGNORE INTO record (lane, seq, id, is_stub, line, received_ms) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO record (lane, seq, id, is_stub, line, received_ms) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
 """
 Saying = Literal["accepted", "duplicate", "retry", "refused"]
 
@@ -42,30 +42,36 @@ class Verdict:
 
 
 class Book:
-    """All methods run in the book's own thread, one after the other."""
+    """Every method raises DatabaseAway when the database does not answer; repeating is safe."""
 
-    def __init__(self, db: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
-        self._db, self._thread = db, thread
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
-        """Raises: sqlite3.Error; RuntimeError, if WAL or synchronous=FULL did not take."""
-        thread = ThreadPoolExecutor(1, "center-book")
-        db = await asyncio.get_running_loop().run_in_executor(thread, _connect, path)
-        return cls(db, thread)
+    async def open(cls, path: Path, dsn: str = "") -> Self:
+        """In PostgreSQL if there is a `dsn`, else in the file `path`.
+
+        Raises: sqlite3.Error; DatabaseAway; ImportError, without the extra `postgres`;
+        RuntimeError, if a commit would not mean on disk.
+        """
+        if not dsn:
+            return cls(await Embedded.open(path))
+        from gateway.center.postgres import Postgres
+
+        return cls(await Postgres.open(dsn))
 
     async def take(self, lane: str, arrivals: Sequence[Arrival], at_ms: int) -> list[Verdict]:
         """Book what can be booked. The verdicts are on disk when this returns."""
 
-        def work(db: sqlite3.Connection) -> list[Verdict]:
+        def work(db: Db) -> list[Verdict]:
             verdicts = [_judge(db, lane, arrival, at_ms) for arrival in arrivals]
             _raise_high_water(db, lane)
             return verdicts
 
-        return await self._write(work)
+        return await self._database.run(work, lane=lane)
 
     async def beat(self, lane: str, body: str, at_ms: int) -> None:
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: Db) -> None:
             db.execute(
                 "INSERT INTO lane (name, heartbeat_ms, heartbeat) VALUES (?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET heartbeat_ms = excluded.heartbeat_ms,"
@@ -81,9 +87,14 @@ class Book:
     async def next_receipt(self, export: str, made_ms: int) -> int:
         """Its number; they go up by one. `export`: SHA-256 of the export's manifest."""
 
-        def work(db: sqlite3.Connection) -> int:
-            told = "INSERT INTO receipt (made_ms, export) VALUES (?, ?)"
-            return db.execute(told, (made_ms, export)).lastrowid or 0
+        def work(db: Db) -> int:
+            told = (
+                "INSERT INTO receipt (number, made_ms, export)"
+                " SELECT coalesce(max(number), 0) + 1, CAST(? AS BIGINT), ? FROM receipt"
+                " RETURNING number"
+            )
+            number: int = db.execute(told, (made_ms, export)).fetchone()[0]
+            return number
 
         return await self._write(work)
 
@@ -99,13 +110,17 @@ class Book:
         return await self._write(lambda db: _lane(db, lane))
 
     async def records(self, lane: str | None, after: int, limit: int) -> list[dict[str, Any]]:
-        """In order of arrival; `n` is the cursor. `corrected_by`: the id of what counts instead."""
+        """In order of arrival, so that none comes later below a cursor; `n` is the cursor.
+        `corrected_by`: the id of what counts instead."""
         sql = (
             "SELECT r.n, r.lane, r.seq, r.id, r.is_stub, r.line, r.received_ms,"
             " s.id AS corrected_by FROM record r LEFT JOIN special s ON s.corrects = r.id"
-            " WHERE r.n > ? AND (? IS NULL OR r.lane = ?) ORDER BY r.n LIMIT ?"
+            " WHERE r.n > ? AND (CAST(? AS TEXT) IS NULL OR r.lane = ?) ORDER BY r.n LIMIT ?"
         )
-        rows = await self._write(lambda db: db.execute(sql, (after, lane, lane, limit)).fetchall())
+        values = (after, lane, lane, limit)
+        rows = await self._database.run(
+            lambda db: db.execute(sql, values).fetchall(), is_ordered=True
+        )
         return [_shown(row) for row in rows]
 
     async def lanes(self) -> list[dict[str, Any]]:
@@ -113,47 +128,18 @@ class Book:
         known = "SELECT lane FROM record UNION SELECT name FROM lane ORDER BY 1"
         return await self._write(lambda db: [_lane(db, name) for (name,) in db.execute(known)])
 
-    async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in one transaction of the book's own thread."""
+    async def ask(self, work: Callable[[Db], T]) -> T:
+        """Run `work` in one transaction; perhaps more than once."""
         return await self._write(work)
 
-    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._thread, _whole, self._db, work))
+    async def _write(self, work: Callable[[Db], T]) -> T:
+        return await self._database.run(work)
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._db.close)
-        self._thread.shutdown()
+        await self._database.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, isolation_level=None)
-    db.row_factory = sqlite3.Row
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    mode = db.execute("PRAGMA journal_mode").fetchone()[0]
-    level = db.execute("PRAGMA synchronous").fetchone()[0]
-    if (mode, level) != ("wal", 2):
-        db.close()
-        raise RuntimeError(f"journal_mode {mode}, synchronous {level}")
-    db.executescript(resources.files("gateway.center").joinpath("schema.sql").read_text("utf-8"))
-    return db
-
-
-def _whole(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    """All of it or nothing."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        value = work(db)
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    return value
-
-
-def _judge(db: sqlite3.Connection, lane: str, arrival: Arrival, at_ms: int) -> Verdict:
+def _judge(db: Db, lane: str, arrival: Arrival, at_ms: int) -> Verdict:
     try:
         line = read_line(arrival.raw)
         return Verdict(arrival.id, arrival.seq, _place(db, lane, line, arrival, at_ms))
@@ -161,20 +147,25 @@ def _judge(db: sqlite3.Connection, lane: str, arrival: Arrival, at_ms: int) -> V
         db.execute(
             "INSERT INTO refusal (lane, seq, id, reason, line, received_ms)"
             " VALUES (?, ?, ?, ?, ?, ?)",
-            (lane, arrival.seq, arrival.id, str(no), arrival.raw, at_ms),
+            (lane, _bounded(arrival.seq), arrival.id, str(no), arrival.raw, at_ms),
         )
         return Verdict(arrival.id, arrival.seq, "refused", str(no))
 
 
+def _bounded(seq: int) -> int:
+    """As much of a number as a column holds; what is out of bounds was refused."""
+    return max(-(2**63), min(seq, 2**63 - 1))
+
+
 def _place(
-    db: sqlite3.Connection, lane: str, line: Line, arrival: Arrival, at_ms: int
+    db: Db, lane: str, line: Line, arrival: Arrival, at_ms: int
 ) -> Literal["accepted", "duplicate"]:
     """Raises: ValueError with a Chinese reason; nothing is then stored of it."""
     if isinstance(line, Transaction) and line.lane not in ("", lane):
         raise ValueError(f"流水的车道 {line.lane} 与请求的车道 {lane} 不符")
     if not isinstance(line, Stub) and line.corrects and not _is_known(db, arrival):
         _check_link(db, lane, line)
-    row = (lane, arrival.seq, arrival.id, isinstance(line, Stub), arrival.raw, at_ms)
+    row = (lane, arrival.seq, arrival.id, int(isinstance(line, Stub)), arrival.raw, at_ms)
     if db.execute(PUT, row).rowcount:  # nearly always: asked first, each line would cost thrice
         _set_apart(db, lane, line)
         return "accepted"
@@ -184,13 +175,13 @@ def _place(
     return _again(db, lane, line, arrival, held)
 
 
-def _is_known(db: sqlite3.Connection, arrival: Arrival) -> bool:
+def _is_known(db: Db, arrival: Arrival) -> bool:
     found = "SELECT 1 FROM record WHERE id = ?"
     return db.execute(found, (arrival.id,)).fetchone() is not None
 
 
 def _again(
-    db: sqlite3.Connection, lane: str, line: Line, arrival: Arrival, held: sqlite3.Row
+    db: Db, lane: str, line: Line, arrival: Arrival, held: Any
 ) -> Literal["accepted", "duplicate"]:
     """An id that is known already: the same bytes are fine for ever, others never."""
     if (held["lane"], held["seq"]) != (lane, arrival.seq):
@@ -206,7 +197,7 @@ def _again(
     return "accepted"
 
 
-def _set_apart(db: sqlite3.Connection, lane: str, line: Line) -> None:
+def _set_apart(db: Db, lane: str, line: Line) -> None:
     """Note what is not simply a vehicle served."""
     if isinstance(line, Stub) or not (line.is_stub or line.corrects):
         return
@@ -217,7 +208,7 @@ def _set_apart(db: sqlite3.Connection, lane: str, line: Line) -> None:
     )
 
 
-def _check_link(db: sqlite3.Connection, lane: str, line: Line) -> None:
+def _check_link(db: Db, lane: str, line: Line) -> None:
     """Does a correction agree with what it corrects? Raises: ValueError.
 
     That one may still be under way, or have been refused: then nothing is compared.
@@ -240,16 +231,15 @@ def _check_link(db: sqlite3.Connection, lane: str, line: Line) -> None:
         raise ValueError("更正不能改动卡上的扣款")
 
 
-def _high_water(db: sqlite3.Connection, lane: str) -> int:
+def _high_water(db: Db, lane: str) -> int:
     row = db.execute("SELECT high_water FROM lane WHERE name = ?", (lane,)).fetchone()
     return int(row[0]) if row else 0
 
 
-def _raise_high_water(db: sqlite3.Connection, lane: str) -> None:
+def _raise_high_water(db: Db, lane: str) -> None:
     """To the highest N such that everything up to N is held."""
     mark = _high_water(db, lane)
-    higher = "SELECT seq FROM record WHERE lane = ? AND seq > ? ORDER BY seq"
-    for (seq,) in db.execute(higher, (lane, mark)):
+    for seq in _seqs(db, lane, mark):
         if seq != mark + 1:
             break
         mark = seq
@@ -260,10 +250,18 @@ def _raise_high_water(db: sqlite3.Connection, lane: str) -> None:
     )
 
 
-def _lane(db: sqlite3.Connection, lane: str) -> dict[str, Any]:
+def _seqs(db: Db, lane: str, after: int) -> Iterator[int]:
+    """Ascending, a piece at a time: who stops at the first hole has not read them all."""
+    higher = "SELECT seq FROM record WHERE lane = ? AND seq > ? ORDER BY seq LIMIT ?"
+    while piece := db.execute(higher, (lane, after, SEQS_AT_ONCE)).fetchall():
+        for (after,) in piece:  # and the next piece begins there
+            yield after
+
+
+def _lane(db: Db, lane: str) -> dict[str, Any]:
     counted = db.execute(
-        "SELECT coalesce(sum(is_stub = 0), 0), coalesce(sum(is_stub), 0) FROM record"
-        " WHERE lane = ?",
+        "SELECT count(*) FILTER (WHERE is_stub = 0), count(*) FILTER (WHERE is_stub = 1)"
+        " FROM record WHERE lane = ?",
         (lane,),
     ).fetchone()
     kinds = "SELECT kind, count(*) FROM special WHERE lane = ? GROUP BY kind"
@@ -273,7 +271,8 @@ def _lane(db: sqlite3.Connection, lane: str) -> dict[str, Any]:
     newest = "SELECT coalesce(max(seq), 0) FROM record WHERE lane = ?"
     highest_seq: int = db.execute(newest, (lane,)).fetchone()[0]
     compared = db.execute(
-        "SELECT of, name, agrees, max(n), at_ms FROM reconciliation WHERE lane = ? GROUP BY of",
+        "SELECT of, name, agrees, at_ms FROM reconciliation WHERE n IN"
+        " (SELECT max(n) FROM reconciliation WHERE lane = ? GROUP BY of) ORDER BY of",
         (lane,),
     )
     return {
@@ -281,7 +280,7 @@ def _lane(db: sqlite3.Connection, lane: str) -> dict[str, Any]:
         "missing": highest_seq - counted[0] - counted[1],
         "reconciled": [
             {"of": of, "name": name, "agrees": bool(agrees), "at_ms": at_ms}
-            for of, name, agrees, _, at_ms in compared
+            for of, name, agrees, at_ms in compared
         ],
         "lane": lane,
         "stored": counted[0],
@@ -296,12 +295,11 @@ def _lane(db: sqlite3.Connection, lane: str) -> dict[str, Any]:
     }
 
 
-def _holes(db: sqlite3.Connection, lane: str) -> list[int]:
+def _holes(db: Db, lane: str) -> list[int]:
     """The first missing sequence numbers below the highest one held."""
     missing: list[int] = []
     wanted = _high_water(db, lane) + 1
-    higher = "SELECT seq FROM record WHERE lane = ? AND seq >= ? ORDER BY seq"
-    for (seq,) in db.execute(higher, (lane, wanted)):
+    for seq in _seqs(db, lane, wanted - 1):
         missing.extend(range(wanted, min(seq, wanted + HOLES_SHOWN)))
         wanted = seq + 1
         if len(missing) >= HOLES_SHOWN:
@@ -309,7 +307,7 @@ def _holes(db: sqlite3.Connection, lane: str) -> list[int]:
     return missing[:HOLES_SHOWN]
 
 
-def _shown(row: sqlite3.Row) -> dict[str, Any]:
+def _shown(row: Any) -> dict[str, Any]:
     return {
         "n": row["n"],
         "lane": row["lane"],

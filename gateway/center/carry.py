@@ -41,22 +41,31 @@ def verdicts_of(lane: str) -> str:
     return f"verdicts-{lane}.ndjson"
 
 
-def take(export: Path, db: Path, public: bytes, out: Path, clock: Clock) -> list[LaneSaid]:
+def take(
+    export: Path, db: Path, public: bytes, out: Path, clock: Clock, dsn: str = ""
+) -> list[LaneSaid]:
     """Book the export into the centre's `db`, write the receipt to `out`.
 
-    `public`: the key of the box it comes from. A centre may be serving from the same file.
-    Raises: ParcelRefused, and nothing was booked; OSError; sqlite3.Error.
+    `public`: the key of the box it comes from. A centre may be serving from the same file, or from
+    the PostgreSQL database that `dsn` names.
+    Raises: ParcelRefused, and nothing was booked; OSError; sqlite3.Error; DatabaseAway.
     """
     opened = Parcel.open(export, public, audit.EXPORT)
     told = audit.examine(opened)
     signer = Signer(signing_key(db.with_name(f"{db.stem}-key.pem")))
-    return asyncio.run(_take(opened, told, db, signer, out, clock))
+    return asyncio.run(_take(opened, told, db, signer, out, clock, dsn))
 
 
 async def _take(
-    opened: Parcel, told: ExportTold, db: Path, signer: Signer, out: Path, clock: Clock
+    opened: Parcel,
+    told: ExportTold,
+    db: Path,
+    signer: Signer,
+    out: Path,
+    clock: Clock,
+    dsn: str,
 ) -> list[LaneSaid]:
-    book = await Book.open(db)
+    book = await Book.open(db, dsn)
     try:
         await _keep_photos(opened, Photos(db.with_name(f"{db.stem}-evidence")))
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:

@@ -2,8 +2,7 @@
 held, and help to narrow a difference down to the record (gateway/tally.py)."""
 
 import json
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway import keys
 from gateway.center.book import Book
+from gateway.center.database import Db
 from gateway.center.photos import Photos
 from gateway.center.wire import BadBody
 from gateway.keys import Signer
@@ -21,12 +21,13 @@ SPAN_MAX = 200_000  # records of one statement
 MISSING_MAX = 500  # photos named in one answer
 LINES = """
 SELECT seq, id, is_stub, line FROM record WHERE lane = ? AND seq BETWEEN ? AND ? ORDER BY seq
+LIMIT 1000
 """
 KEEP = """
 INSERT INTO reconciliation (lane, of, name, statement, lane_key, signature, ours, agrees, at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-KNOWN = "SELECT json_extract(heartbeat, '$.lane_key') FROM lane WHERE name = ?"
+KNOWN = "SELECT heartbeat FROM lane WHERE name = ?"
 
 
 class Signed(BaseModel):
@@ -75,7 +76,7 @@ class Comparing:
         agrees = held.ours == theirs
         row = (
             theirs.lane, theirs.of, theirs.name, theirs.model_dump_json(), told.key,
-            told.signature, held.ours.model_dump_json(), agrees, at_ms,
+            told.signature, held.ours.model_dump_json(), int(agrees), at_ms,
         )  # fmt: skip
         await self._book.ask(lambda db: db.execute(KEEP, row).rowcount)
         missing = [name for name in held.photos if not self._photos.has(name)]
@@ -100,11 +101,12 @@ class Comparing:
     async def _check_key(self, lane: str, key: str) -> None:
         """The key that this lane's newest heartbeat named, if it named one."""
         row = await self._book.ask(lambda db: db.execute(KNOWN, (lane,)).fetchone())
-        if row is not None and row[0] and row[0] != key:
+        known = json.loads(row[0]).get("lane_key") if row and row[0] else None
+        if known and known != key:
             raise BadBody(403, "对账单不是用本车道登记的密钥签的")
 
 
-def _held(db: sqlite3.Connection, theirs: Statement) -> Held:
+def _held(db: Db, theirs: Statement) -> Held:
     photos = list[str]()
 
     def see(line: bytes) -> None:
@@ -117,7 +119,7 @@ def _held(db: sqlite3.Connection, theirs: Statement) -> Held:
     return Held(ours, photos)
 
 
-def _digest(db: sqlite3.Connection, lane: str, first: int, last: int) -> dict[str, Any]:
+def _digest(db: Db, lane: str, first: int, last: int) -> dict[str, Any]:
     told = _counted(db, lane, first, last).told(lane, "day", "", first, last)
     return {
         "first_seq": first,
@@ -129,20 +131,21 @@ def _digest(db: sqlite3.Connection, lane: str, first: int, last: int) -> dict[st
 
 
 def _counted(
-    db: sqlite3.Connection,
+    db: Db,
     lane: str,
     first: int,
     last: int,
     see: Callable[[bytes], None] = lambda _: None,
 ) -> Tally:
     tally = Tally()
-    rows: Iterator[Any] = db.execute(LINES, (lane, first, last))
-    for seq, record_id, is_stub, line in rows:
-        if is_stub:
-            tally.add_stub(seq, record_id)
-        else:
-            tally.add(seq, record_id, line)
-            see(line)
+    while piece := db.execute(LINES, (lane, first, last)).fetchall():
+        for seq, record_id, is_stub, line in piece:
+            if is_stub:
+                tally.add_stub(seq, record_id)
+            else:
+                tally.add(seq, record_id, line)
+                see(line)
+        first = piece[-1]["seq"] + 1
     return tally
 
 

@@ -5,9 +5,11 @@ import json
 import os
 import signal
 import sys
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from gateway.center.app import serve_center
+from gateway.center.app import Serving, serve_center
+from gateway.center.database import DatabaseAway
 
 
 def run(
@@ -18,30 +20,34 @@ def run(
     allow_faults: bool = False,
     *,
     ends_with_stdin: bool = False,
+    dsn: str = "",
 ) -> int:
     """Serve on loopback until SIGINT or SIGTERM; with `ends_with_stdin` also when stdin closes,
-    which is how a centre started by the demo never outlives it. Returns the exit code."""
+    which is how a centre started by the demo never outlives it. `dsn`: the book's PostgreSQL.
+    Returns the exit code."""
+    serving = serve_center(db, port, parameters, token, allow_faults=allow_faults, dsn=dsn)
     try:
-        asyncio.run(_serve(port, db, parameters, token, allow_faults, ends_with_stdin))
+        asyncio.run(_serve(serving, ends_with_stdin))
     except OSError as taken:
-        _say({"ready": False, "detail": f"端口 {port} 不能使用：{taken.strerror}"})
-        return 1
+        return _refuse(f"端口 {port} 不能使用：{taken.strerror}")
+    except DatabaseAway as away:
+        return _refuse(f"PostgreSQL 没有应答：{away}")
+    except ImportError as missing:
+        return _refuse(f"PostgreSQL 需要的软件包没有安装：{missing.name}（extra: postgres）")
     return 0
 
 
-async def _serve(
-    port: int,
-    db: Path,
-    parameters: Path | None,
-    token: str,
-    allow_faults: bool,
-    ends_with_stdin: bool,
-) -> None:
+def _refuse(detail: str) -> int:
+    _say({"ready": False, "detail": detail})
+    return 1
+
+
+async def _serve(center: AbstractAsyncContextManager[Serving], ends_with_stdin: bool) -> None:
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, over.set)
-    async with serve_center(db, port, parameters, token, allow_faults=allow_faults) as serving:
+    async with center as serving:
         if ends_with_stdin:
             loop.add_reader(sys.stdin.fileno(), _drop_stdin, over)
         _say(

@@ -9,11 +9,13 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+NO_NUL = r"^[^\x00]*$"  # no text of a database holds one
+
 
 class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel)
 
-    id: str = Field(min_length=37, max_length=37)
+    id: str = Field(min_length=37, max_length=37, pattern=NO_NUL)
     seq: int = Field(ge=1, lt=2**63)
 
 
@@ -42,8 +44,8 @@ class Transaction(_Line):
     province_discount_fee: int = 0
     is_stub: bool = False
     """The place of a passage that was begun and cancelled: accepted, and no vehicle served."""
-    corrects: str | None = Field(default=None, min_length=37, max_length=37)
-    adjust_fee: int = 0
+    corrects: str | None = Field(default=None, min_length=37, max_length=37, pattern=NO_NUL)
+    adjust_fee: int = Field(default=0, gt=-(2**53), lt=2**53)
 
     @model_validator(mode="after")
     def _sums_agree(self) -> Self:

@@ -1,4 +1,5 @@
-"""The reference centre alone, over HTTP: permanent uniqueness, holes, digests, evidence."""
+"""The reference centre alone, over HTTP: permanent uniqueness, holes, digests, evidence. All of it
+on both databases."""
 
 import base64
 import gzip
@@ -11,18 +12,20 @@ from typing import Any
 
 import aiohttp
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from gateway.center.app import Serving, serve_center
+from gateway.keys import Signer
+from gateway.tally import Tally, signed_bytes
 from tests.sync.rig import DEMO, record
 
 TOKEN = "a-token-for-tests"
 
 
 @pytest.fixture
-async def serving(tmp_path: Path) -> AsyncIterator[Serving]:
-    async with serve_center(tmp_path / "center.db", 0, DEMO, TOKEN) as serving:
+async def serving(tmp_path: Path, dsn: str) -> AsyncIterator[Serving]:
+    async with serve_center(tmp_path / "center.db", 0, DEMO, TOKEN, dsn=dsn) as serving:
         yield serving
 
 
@@ -126,13 +129,19 @@ async def test_a_slot_belongs_to_one_id_for_ever(center: Center) -> None:
         ({"postBalance": 1}, "卡内余额变化与扣款金额不符"),
         ({"tac": "xyz"}, "字段 tac 不合要求"),
         ({"fee": -5}, "字段 fee 不合要求"),
+        ({"id": "\0" * 37}, "字段 id 不合要求"),
+        ({"seq": 2**63}, "字段 seq 不合要求"),
+        ({"lane": "X\09"}, "流水的车道 X\09 与请求的车道 X03 不符"),
+        ({"corrects": "\0" * 37}, "字段 corrects 不合要求"),
+        ({"corrects": "Z" * 37, "adjustFee": 2**64}, "字段 adjustFee 不合要求"),
         ({"lane": "X09"}, "流水的车道 X09 与请求的车道 X03 不符"),
     ],
 )
 async def test_a_record_that_contradicts_itself_is_refused_with_the_reason(
     center: Center, change: dict[str, Any], reason: str
 ) -> None:
-    assert await center.say(exit_record(1, **change)) == [("refused", reason)]
+    line = {**exit_record(1), **change}
+    assert await center.say(line) == [("refused", reason)]
     assert (await center.get("/v1/lanes/X03"))["stored"] == 0
 
 
@@ -205,11 +214,11 @@ async def test_records_are_paged_in_order_of_arrival(center: Center) -> None:
 
 
 async def test_what_was_acknowledged_is_there_after_a_restart(
-    tmp_path: Path, http: aiohttp.ClientSession
+    tmp_path: Path, http: aiohttp.ClientSession, dsn: str
 ) -> None:
     keys = []
     for said in ("accepted", "duplicate"):
-        async with serve_center(tmp_path / "c.db", 0, None, TOKEN) as serving:
+        async with serve_center(tmp_path / "c.db", 0, None, TOKEN, dsn=dsn) as serving:
             center = Center(serving, http)
             assert await center.say(exit_record(1)) == [(said, "")]
             assert (await center.get("/v1/lanes/X03"))["high_water"] == 1
@@ -394,3 +403,34 @@ async def test_an_answer_to_many_is_compressed_for_who_takes_it(
         told = await answer.json()
         assert answer.headers["Content-Encoding"] in ("gzip", "deflate")
     assert [said["verdict"] for said in told["verdicts"]] == ["accepted"] * 20
+
+
+# ---- completeness and reconciliation -----------------------------------------------------------
+
+
+async def test_what_is_missing_is_told_and_a_statement_is_compared(center: Center) -> None:
+    beat = {"lane": "X03", "unsent": 2}
+    async with center.http.post(f"{center.url}/v1/heartbeat", json=beat) as answer:
+        assert (await answer.json())["high_water"] == 0
+    lines = [exit_record(seq) for seq in (1, 2, 4)]
+    await center.say(*lines)
+    tally = Tally()
+    for line in lines[:2]:
+        tally.add(line["seq"], line["id"], json.dumps(line, ensure_ascii=False).encode())
+    signer = Signer(Ed25519PrivateKey.generate())
+    for last in (2, 4):
+        ours = tally.told("X03", "day", "2025-11-21", 1, last)
+        signature = signer.sign(signed_bytes(ours)).hex()
+        body = {"statement": ours.model_dump(mode="json"), "key": signer.public_hex}
+        url = f"{center.url}/v1/reconciliations"
+        async with center.http.post(url, json={**body, "signature": signature}) as answer:
+            said = await answer.json()
+        assert (said["agrees"], said["ours"]["count"]) == ((last == 2), 2 if last == 2 else 3)
+    asked = {"lane": "X03", "ranges": [[1, 2], [3, 3]]}
+    async with center.http.post(f"{center.url}/v1/digests", json=asked) as answer:
+        told = (await answer.json())["ranges"]
+    assert [(one["count"], one["digest"] == ours.digest) for one in told] == [(2, True), (0, False)]
+    (lane,) = (await center.get("/v1/lanes"))["lanes"]
+    assert (lane["holes"], lane["missing"], lane["highest_seq"]) == ([3], 1, 4)
+    assert lane["last_heartbeat"]["unsent"] == 2
+    assert [(one["of"], one["agrees"]) for one in lane["reconciled"]] == [("day", False)]

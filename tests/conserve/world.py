@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.center.app import BOOK, PHOTOS, Serving, serve_center
 from gateway.center.book import Arrival
+from gateway.center.database import Embedded
 from gateway.errors import CenterUnavailable
 from gateway.keys import Signer
 from gateway.store import Store
@@ -138,12 +139,12 @@ class World:
     def _wait_for_the_disk(self, serving: Serving) -> None:
         """Time stands while the box or the centre waits for a sync."""
         book, photos, waiting = serving.app[BOOK], serving.app[PHOTOS], [0]
-        write, finish = book._write, photos._finish
+        write, finish = book._database.run, photos._finish
 
-        async def counted(work: Any) -> Any:
+        async def counted(*work: Any, **how: Any) -> Any:
             waiting[0] += 1
             try:
-                return await write(work)
+                return await write(*work, **how)
             finally:
                 waiting[0] -= 1
 
@@ -154,7 +155,8 @@ class World:
             finally:
                 waiting[0] -= 1
 
-        book._write, photos._finish = counted, finished  # type: ignore[method-assign]
+        book._database.run = counted  # type: ignore[method-assign]
+        photos._finish = finished  # type: ignore[method-assign]
         loop = asyncio.get_running_loop()
         assert isinstance(loop, IdleLoop)
         loop.stands_while(lambda: waiting[0] > 0 or self._store.waiting_ms > 0)
@@ -277,12 +279,13 @@ class World:
     async def _restore(self) -> None:
         """The centre goes on with the copy of a while ago, photos included."""
         book, copy = self._serving.app[BOOK], sqlite3.connect(":memory:", check_same_thread=False)
-        call = asyncio.get_running_loop().run_in_executor
+        call, sqlite = asyncio.get_running_loop().run_in_executor, book._database
+        assert isinstance(sqlite, Embedded)
         await self._clock.sleep(self._rng.uniform(0, 20))
-        await call(book._thread, book._db.backup, copy)
+        await call(sqlite._thread, sqlite._db.backup, copy)
         photos = {file.name for file in self._kept.glob("*.jpg")}
         await self._clock.sleep(self._rng.uniform(10, 60))
-        await call(book._thread, copy.backup, book._db)
+        await call(sqlite._thread, copy.backup, sqlite._db)
         for file in self._kept.glob("*.jpg"):
             if file.name not in photos:
                 file.unlink()
