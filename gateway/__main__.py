@@ -98,7 +98,10 @@ def _center(given: argparse.Namespace) -> int:
         return EX_LATER
     token = os.environ.get("CENTER_TOKEN", "") if given.token is None else given.token
     dsn = os.environ.get("CENTER_DSN", "") if given.dsn is None else given.dsn
-    return run(given.port, given.db, given.parameters, token, given.allow_faults, dsn=dsn)
+    nats = os.environ.get("CENTER_NATS", "") if given.nats is None else given.nats
+    return run(
+        given.port, given.db, given.parameters, token, given.allow_faults, dsn=dsn, nats=nats
+    )
 
 
 def _center_import(given: argparse.Namespace) -> int:
@@ -212,6 +215,9 @@ def _add_center(center: argparse.ArgumentParser) -> None:
     center.add_argument("--db", type=Path, metavar="FILE", help="中心自己的数据库")
     center.add_argument(
         "--dsn", help="流水改放 PostgreSQL（密钥和图片仍在 --db 旁）；不写 = 环境变量 CENTER_DSN"
+    )
+    center.add_argument(
+        "--nats", metavar="URL", help="也从 NATS 队列取流水，逗号分隔；不写 = 环境变量 CENTER_NATS"
     )
     center.add_argument("--parameters", type=Path, metavar="DIR", help="要下发的参数文件夹")
     center.add_argument("--token", help="车道须出示的令牌；不写 = 环境变量 CENTER_TOKEN")

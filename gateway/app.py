@@ -16,7 +16,7 @@ from aiohttp import web
 
 from gateway import __version__, keys, tls
 from gateway.access import Access, demo_operators
-from gateway.config import LaneSection, Settings
+from gateway.config import Center, LaneSection, Settings
 from gateway.devices import build
 from gateway.devices.etc_card import EtcCard
 from gateway.devices.obu import ObuReader
@@ -122,13 +122,7 @@ class Gateway:
             lists=archive,
             fares=FareTables(settings.data / "fares", settings.station.hex),
         )
-        token = settings.center.token
-        self.client = CenterClient(
-            settings.center.url,
-            token.get_secret_value() if token else "",
-            clock,
-            fare_timeout_s=settings.center.fare_timeout_s,
-        )
+        self.client = _client(settings.center, clock)
         self.outbox = Outbox(store, self.client, names, clock, self._tell_all)
         self.evidence = Evidence(
             store, settings.data / "evidence", clock, lambda: self._no_photos()
@@ -447,6 +441,21 @@ async def gateway(
         box.adopt(await Ledger(store).lanes())
         await box.outbox.refresh()
         yield box
+
+
+def _client(center: Center, clock: Clock) -> CenterClient:
+    """Raises: ConfigInvalid, if the way that was chosen is not installed."""
+    token = center.token.get_secret_value() if center.token else ""
+    if center.transport == "http":
+        return CenterClient(center.url, token, clock, fare_timeout_s=center.fare_timeout_s)
+    try:
+        from gateway.sync.stream import StreamClient
+    except ImportError as missing:
+        raise ConfigInvalid(
+            f'transport = "nats" 需要的软件包没有安装：{missing.name}',
+            "请安装：pip install -e '.[nats]'",
+        ) from missing
+    return StreamClient(center.url, center.nats, token, clock, fare_timeout_s=center.fare_timeout_s)
 
 
 def _key_of(data: Path) -> str:

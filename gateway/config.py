@@ -187,6 +187,19 @@ class Center(Section):
     """The provincial centre. Without a token records wait until one is there."""
 
     url: Url
+    transport: Annotated[
+        Literal["http", "nats"], Field(description="流水走 http 或 nats；其他内容都走 http")
+    ] = "http"
+    nats: Annotated[
+        tuple[
+            Annotated[
+                str,
+                Field(pattern=r"^(nats|tls)://[^\s,]+$", description="nats:// 或 tls:// 地址"),
+            ],
+            ...,
+        ],
+        Field(strict=False, description="NATS 集群各节点的地址（字符串数组）"),
+    ] = ()
     token: SecretStr | None = None
     fare_timeout_s: Annotated[
         float, Field(gt=0, le=10, description="在线计费最长等待（秒，大于0，最多10）")
@@ -195,6 +208,13 @@ class Center(Section):
         str | None,
         Field(pattern=r"^[0-9a-f]{64}$", description="参数签名公钥 Ed25519，64位小写十六进制"),
     ] = None
+
+    @model_validator(mode="after")
+    def _nats_is_somewhere(self) -> Self:
+        if self.transport == "nats" and not self.nats:
+            wanted = "写 nats 时，另一项 nats 应有至少一个节点的地址"
+            raise config_faults.misplaced(("center", "transport"), wanted)
+        return self
 
 
 class Consumer(Section):

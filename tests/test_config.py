@@ -85,6 +85,8 @@ def test_every_key_and_secret_stands_in_the_readme() -> None:
         ('"pcsc", reader = "SAM"', '"usb"', "lane[0].psam.driver", "pcsc、sim"),
         ("baud = 9600", 'baud = "9600 bps"', "lane[0].scale.baud", "比特/秒，整数"),
         ("fare_timeout_s = 1.0", "fare_timeout_s = 1000", "center.fare_timeout_s", "秒，大于0"),
+        ('transport = "http"', 'transport = "kafka"', "center.transport", "http 或 nats"),
+        ('transport = "http"', 'transport = "nats"', "center.transport", "节点的地址"),
         ('"https://center', '"center', "center.url", "https://"),
         ('host = "127.0.0.1"', 'host = "0.0.0.0"', "listen.host", "回环"),
         ('host = "127.0.0.1"', 'host = "booth"', "listen.host", "IP 地址"),

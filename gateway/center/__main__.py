@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
         given.allow_faults,
         ends_with_stdin=given.ends_with_stdin,
         dsn=os.environ.get("CENTER_DSN", ""),
+        nats=os.environ.get("CENTER_NATS", ""),
     )
 
 

@@ -6,10 +6,10 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -33,6 +33,9 @@ from gateway.center.wire import (
 )
 from gateway.keys import Signer
 from gateway.units import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from gateway.center.stream import Broker
 
 BOOK = web.AppKey("book", Book)
 PHOTOS = web.AppKey("photos", Photos)
@@ -267,12 +270,15 @@ async def serve_center(
     clock: Clock | None = None,
     host: str = "127.0.0.1",
     dsn: str = "",
+    broker: "Broker | None" = None,
 ) -> AsyncIterator[Serving]:
     """Serve until the block ends. `port` 0 takes a free one. Files stand beside `db`, and the book
-    is `db` itself, unless a `dsn` names a PostgreSQL database.
+    is `db` itself, unless a `dsn` names a PostgreSQL database. With a `broker` records are taken
+    from its stream too.
 
     Raises: OSError, if the port is taken; what Book.open raises.
     """
+    db.parent.mkdir(parents=True, exist_ok=True)
     book = await Book.open(db, dsn)
     key = signing_key(db.with_name(f"{db.stem}-key.pem"))
     app = web.Application(
@@ -293,7 +299,17 @@ async def serve_center(
         site = web.TCPSite(runner, host, port)
         await site.start()
         bound: Any = runner.addresses[0]
-        yield Serving(f"http://{host}:{bound[1]}", bound[1], public_hex(key), app)
+        async with _consuming(app, broker):
+            yield Serving(f"http://{host}:{bound[1]}", bound[1], public_hex(key), app)
     finally:
         await runner.cleanup()
         await book.close()
+
+
+def _consuming(app: web.Application, broker: "Broker | None") -> AbstractAsyncContextManager[None]:
+    """Raises: ImportError, without the extra `nats`."""
+    if broker is None:
+        return nullcontext()
+    from gateway.center.stream import consuming
+
+    return consuming(app[BOOK], broker, app[CLOCK])

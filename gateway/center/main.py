@@ -7,9 +7,13 @@ import signal
 import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.center.app import Serving, serve_center
 from gateway.center.database import DatabaseAway
+
+if TYPE_CHECKING:
+    from gateway.center.stream import Broker
 
 
 def run(
@@ -21,20 +25,32 @@ def run(
     *,
     ends_with_stdin: bool = False,
     dsn: str = "",
+    nats: str = "",
 ) -> int:
     """Serve on loopback until SIGINT or SIGTERM; with `ends_with_stdin` also when stdin closes,
     which is how a centre started by the demo never outlives it. `dsn`: the book's PostgreSQL.
-    Returns the exit code."""
-    serving = serve_center(db, port, parameters, token, allow_faults=allow_faults, dsn=dsn)
+    `nats`: servers with commas, from whose stream records are taken too. Returns the exit code."""
     try:
+        broker = _broker(nats, token)
+        serving = serve_center(
+            db, port, parameters, token, allow_faults=allow_faults, dsn=dsn, broker=broker
+        )
         asyncio.run(_serve(serving, ends_with_stdin))
     except OSError as taken:
         return _refuse(f"端口 {port} 不能使用：{taken.strerror}")
     except DatabaseAway as away:
         return _refuse(f"PostgreSQL 没有应答：{away}")
     except ImportError as missing:
-        return _refuse(f"PostgreSQL 需要的软件包没有安装：{missing.name}（extra: postgres）")
+        return _refuse(f"需要的软件包没有安装：{missing.name}（extra：postgres、nats）")
     return 0
+
+
+def _broker(nats: str, token: str) -> "Broker | None":
+    if not nats:
+        return None
+    from gateway.center.stream import broker
+
+    return broker(nats, token)
 
 
 def _refuse(detail: str) -> int:

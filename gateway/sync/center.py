@@ -106,9 +106,11 @@ class Saying(_Loose):
                 return Verdict(self.seq, self.id, "retry", self.reason)
 
 
-class _Answer(_Loose):
+class Answer(_Loose):
     verdicts: list[Any]
     high_water: int | None = None
+    status: int = 200
+    """Only of an answer that has no line of its own to say it in (sync/stream.py)."""
 
 
 class HeartbeatAnswer(_Loose):
@@ -211,18 +213,8 @@ class CenterClient:
 
     async def submit(self, lane: str, lines: Sequence[Line]) -> Verdicts:
         """POST /v1/records: NDJSON, gzip, Content-Digest over the wire bytes (RFC 9530)."""
-        # Long ones beside the loop: a collector who waits for a chip is on it.
-        body = _packed(lines) if len(lines) < LONG else await asyncio.to_thread(_packed, lines)
-        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        headers: dict[str, str] = {
-            hdrs.CONTENT_TYPE: "application/x-ndjson",
-            hdrs.CONTENT_ENCODING: "gzip",
-            "Content-Digest": f"sha-256=:{digest}:",
-            "Lane": lane,
-            "First-Seq": str(min(line.seq for line in lines)),
-            "Last-Seq": str(max(line.seq for line in lines)),
-        }
-        answer = await self._json(_Answer, "POST", "/v1/records", data=body, headers=headers)
+        body, headers = await bundled(lane, lines)
+        answer = await self._json(Answer, "POST", "/v1/records", data=body, headers=headers)
         return Verdicts(pick_verdicts(lines, answer.verdicts), answer.high_water)
 
     async def heartbeat(self, body: BaseModel) -> HeartbeatAnswer:
@@ -382,6 +374,21 @@ class CenterClient:
                 connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar()
             )
         return self._session
+
+
+async def bundled(lane: str, lines: Sequence[Line]) -> tuple[bytes, dict[str, str]]:
+    """A body and what is said of it. Long ones are made beside the loop: a collector who waits for
+    a chip is on it."""
+    body = _packed(lines) if len(lines) < LONG else await asyncio.to_thread(_packed, lines)
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    return body, {
+        hdrs.CONTENT_TYPE: "application/x-ndjson",
+        hdrs.CONTENT_ENCODING: "gzip",
+        "Content-Digest": f"sha-256=:{digest}:",
+        "Lane": lane,
+        "First-Seq": str(min(line.seq for line in lines)),
+        "Last-Seq": str(max(line.seq for line in lines)),
+    }
 
 
 def _packed(lines: Sequence[Line]) -> bytes:

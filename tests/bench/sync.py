@@ -30,6 +30,7 @@ from gateway.store import Store
 from gateway.sync.center import CenterClient
 from gateway.sync.outbox import Outbox
 from gateway.units import SystemClock
+from tests.bench import stream
 from tests.bench.figure import Figure, p50, p99
 from tests.sync.rig import record
 
@@ -48,6 +49,7 @@ def measure(folder: Path, records: int) -> list[Figure]:
         bare = _child(folder / "lane", "bare", url, "0")
     with _center(folder / "center3.db") as url:
         live = _child(folder / "live", "live", url, str(records))
+    rival = stream.rate(folder / "lane")
     rate, batches = records / told["seconds"], told["batches"]
     return [
         Figure("drain to the reference centre", rate, "records/s",
@@ -57,6 +59,8 @@ def measure(folder: Path, records: int) -> list[Figure]:
             0.5, f"{records / bare['seconds']:.0f} records/s", is_least=True),
         Figure("  ÷ bare client, the same centre", rate / (records / bare_center["seconds"]), "",
             note=f"{records / bare_center['seconds']:.0f} records/s"),
+        *([Figure("  ÷ the same one by one to JetStream", rate / rival, "", 1.0,
+            f"{rival:.0f} records/s, window {stream.WINDOW}", is_least=True)] if rival else []),
         Figure("bytes on the wire a record", told["wire"] / records, "B", 250.0,
             f"{told['sent'] / records:.0f} sent, {told['answered'] / records:.0f} answered"),
         Figure("memory while draining, above idle", told["peak_mb"] - told["idle_mb"], "MB", 40.0,

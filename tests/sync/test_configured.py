@@ -5,6 +5,7 @@ import sqlite3
 import tomllib
 from collections.abc import Callable
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ QUEUE = {
     "consumer": "SELECT * FROM consumer ORDER BY name",
     "evidence": "SELECT * FROM evidence ORDER BY sha256",
 }
+NATS = {"transport": "nats", "nats": ["nats://127.0.0.1:9"]}
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -37,6 +39,9 @@ def _enable(told: dict[str, Any], on: int, off: int | None = None) -> None:
 CHANGES: dict[str, Change] = {
     "nothing": lambda told: None,
     "another centre": lambda told: told["center"].update(url="http://127.0.0.1:9"),
+    **(
+        {"records over NATS": lambda told: told["center"].update(NATS)} if find_spec("nats") else {}
+    ),
     "fare deadline": lambda told: told["center"].update(fare_timeout_s=0.2),
     "another key of the centre": lambda told: told["center"].update(parameter_key="ab" * 32),
     "a lane disabled": lambda told: _enable(told, 1, 0),

@@ -1,0 +1,163 @@
+"""Records by way of NATS JetStream, the second transport: the same bodies, the same verdicts.
+
+The broker's acknowledgement means *delivered*, and no more: it comes before any fsync, and what the
+broker knows to be a repeat it forgets after minutes (reliability.md). Only the centre's verdict,
+which comes back on the lane's own subject, means *confirmed*; without one in time the lines stay
+owed and are sent again. Everything but records goes over HTTP as before.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.errors import APIError
+from pydantic import ValidationError
+
+from gateway.errors import CenterUnavailable
+from gateway.sync.center import Answer, CenterClient, Line, NotAVerdict, Verdicts, bundled
+from gateway.sync.center import pick_verdicts as pick
+from gateway.units import Clock
+
+RECORDS, VERDICTS = "lane.records.", "lane.verdicts."
+"""Subjects, each followed by the lane's name."""
+ATTEMPT = "Attempt"
+"""Header of a body and of its verdicts. Never used twice: the same lines again are to be answered
+again, so the broker must not take them for a repeat. Only one attempt's own repeats are."""
+FULL = (10077, 10047)  # the lane's own share of the stream, or all of it, waits to be read
+CONNECT_S, ACK_S, AGAIN_S = 5.0, 5.0, 0.25
+FULL_PAUSE_S = 2.0
+BROKEN = (nats.errors.Error, OSError, TimeoutError)
+
+
+class StreamClient(CenterClient):
+    """A CenterClient whose records go another way. `is_online` tells of these alone."""
+
+    def __init__(
+        self, url: str, servers: Sequence[str], token: str, clock: Clock, **more: Any
+    ) -> None:
+        """`servers`: of one cluster, `nats://` or `tls://`. `token`: for them and for HTTP."""
+        super().__init__(url, token, clock, **more)
+        self._servers, self._token = list(servers), token
+        self._line: Client | None = None
+        self._heard: set[str] = set()
+        self._linking = asyncio.Lock()
+        self._waiting: dict[str, asyncio.Future[bytes]] = {}
+        self._is_confirmed = False
+
+    @property
+    def is_online(self) -> bool:
+        return self._is_confirmed
+
+    @is_online.setter
+    def is_online(self, _: bool) -> None:
+        """What HTTP says is not about records."""
+
+    async def close(self) -> None:
+        if self._line is not None:
+            await self._line.close()
+        await super().close()
+
+    async def submit(self, lane: str, lines: Sequence[Line]) -> Verdicts:
+        """One body into the stream, and the centre's verdicts on it."""
+        attempt, answer = uuid.uuid4().hex, asyncio.get_running_loop().create_future()
+        self._waiting[attempt], is_delivered = answer, False
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                line = await self._link(lane)
+                body, headers = await bundled(lane, lines)
+                marks = {**headers, ATTEMPT: attempt, "Nats-Msg-Id": attempt}
+                await self._deliver(line, RECORDS + lane, body, marks)
+                is_delivered = True
+                said = _read(await answer)
+        except BROKEN as broken:
+            self._is_confirmed = False
+            raise CenterUnavailable(_why(broken, is_delivered)) from broken
+        except CenterUnavailable:
+            self._is_confirmed = False
+            raise
+        finally:
+            del self._waiting[attempt]
+        self._is_confirmed, self.answered_ms = True, self._clock.monotonic_ms()
+        return Verdicts(pick(lines, said.verdicts), said.high_water)
+
+    async def _deliver(
+        self, line: Client, subject: str, body: bytes, headers: dict[str, str]
+    ) -> None:
+        """Until the broker has it. While its nodes choose a leader nobody answers."""
+        stream = line.jetstream(timeout=ACK_S)
+        while True:
+            try:
+                await stream.publish(subject, body, headers=headers)
+            except APIError as no:
+                if no.err_code in FULL:
+                    text = "前面的流水中心还没有取走"
+                    raise CenterUnavailable(text, FULL_PAUSE_S) from no
+            except BROKEN:
+                if line.is_closed:
+                    raise
+            else:
+                return
+            await self._clock.sleep(AGAIN_S)
+
+    async def _link(self, lane: str) -> Client:
+        """Connected, and listening for this lane's verdicts."""
+        async with self._linking:
+            if self._line is None or self._line.is_closed:
+                self._line, self._heard = await connected(self._servers, self._token), set()
+            if lane not in self._heard:
+                await self._line.subscribe(VERDICTS + lane, cb=self._hear)
+                await self._line.flush()
+                self._heard.add(lane)
+            return self._line
+
+    async def _hear(self, message: Msg) -> None:
+        """An answer to an attempt that was given up is not needed: the same was sent again."""
+        waiting = self._waiting.get((message.headers or {}).get(ATTEMPT, ""))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message.data)
+
+
+async def connected(servers: Sequence[str], token: str) -> Client:
+    """A connection that mends itself, by way of any server that answers. Raises: BROKEN."""
+    line = Client()
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await line.connect(
+                list(servers),
+                token=token or None,
+                error_cb=_no_matter,
+                connect_timeout=2,
+                reconnect_time_wait=1,
+                max_reconnect_attempts=-1,
+                name="lane-gateway",
+            )
+    except BaseException:
+        await line.close()
+        raise
+    return line
+
+
+async def _no_matter(_: Exception) -> None:
+    """Whoever waits for an answer notices."""
+
+
+def _read(raw: bytes) -> Answer:
+    try:
+        said = Answer.model_validate_json(raw)
+    except ValidationError as bad:
+        raise NotAVerdict("中心的回答看不懂，稍后再试") from bad
+    if said.status != 200:
+        raise NotAVerdict(f"中心回答 {said.status}，稍后再试")
+    return said
+
+
+def _why(broken: BaseException, is_delivered: bool) -> str:
+    if is_delivered:
+        return "已交给消息队列，中心还没有确认"
+    if isinstance(broken, TimeoutError):
+        return "消息队列没有按时收下"
+    return f"连不上消息队列：{type(broken).__name__}"
