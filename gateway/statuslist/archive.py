@@ -113,17 +113,21 @@ class Archive:
         return serving is not None and any(p.path in self._damaged for p in serving.parts)
 
     def load(self, now_ms: int) -> None:
-        """Open what is there; what is not a list is set aside. Raises: OSError."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Open what is there; what is not a list is set aside. A disk that takes nothing costs no
+        start: what could not be tidied is met again by the next one."""
+        with suppress(OSError):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock:
             for path in self.folder.glob("*.new"):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
             for path in sorted(self.folder.glob("*.list")):
                 try:
                     self._files[path] = ListFile.open(path)
                 except (OSError, ListDamaged) as bad:
                     log.error("a status list is left out", extra={"why": str(bad)})
-                    path.replace(path.with_suffix(".damaged"))
+                    with suppress(OSError):
+                        path.replace(path.with_suffix(".damaged"))
             self._choose(now_ms)
 
     def room(self, name: str) -> Path:

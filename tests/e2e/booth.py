@@ -369,9 +369,12 @@ class Booth(Browser):
         facts = await self.get(f"/api/passages/{shot['passage']['id']}")
         assert (facts["state"], facts["record_id"]) == ("saved", record["id"])
         assert facts["record"]["tac"] == record["tac"]
-        held = await self.center.lane()
-        assert held["holes"] == []
-        assert held["high_water"] >= record["seq"]
+
+        async def is_complete() -> bool:  # what is saved now goes before a stub or a backlog
+            held = await self.center.lane()
+            return held["holes"] == [] and held["high_water"] >= record["seq"]
+
+        await until(is_complete, "no holes at the centre")
         return record
 
     async def not_debited(self) -> None:
