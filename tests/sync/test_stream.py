@@ -1,14 +1,18 @@
 """Records by way of JetStream: a broker's word is not the centre's."""
 
+import os
+
+import pytest
+
+if not os.environ.get("CI"):
+    pytest.importorskip("nats", reason="nats is not installed (sh .ci/setup dev)")
+
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from gateway.center.book import Book
 from gateway.center.database import DatabaseAway
