@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.center import book
+from gateway.center import database as held
 from gateway.spool import database
 
 RECORD = ("X03", 1, "G00306200100202010030202611221000001", "X03-P", 1, "paid", "etc_card", 100,
@@ -26,7 +26,7 @@ def box(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 @pytest.fixture
 def centre(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    db = book._connect(tmp_path / "center.db")
+    db = held._connect(tmp_path / "center.db")
     yield db
     db.close()
 
