@@ -189,9 +189,9 @@ def _entry(toll: TollInfo | None, now_ms: int) -> Found:
 def _listed(hits: Hits, list_age_s: int, policy: Policy) -> Found:
     """A list that cannot be asked bars nobody and is said, as an old one is (domain.md §7.3)."""
     if hit := hits.card:
-        yield 24, f"卡在状态名单内：{hit.reason}（{hit.listed_at}）"
+        yield 24, f"卡在状态名单内：{hit.reason}（{_day(hit.listed_at)} 起）"
     if hit := hits.tag:
-        yield 6, f"标签在状态名单内：{hit.reason}（{hit.listed_at}）"
+        yield 6, f"标签在状态名单内：{hit.reason}（{_day(hit.listed_at)} 起）"
     if hits.fault:
         yield 149, f"状态名单没有查到结果：{hits.fault}"
     elif list_age_s > policy.status_list_stale_hours * 3600:

@@ -129,6 +129,15 @@ def test_a_listed_card_or_tag_needs_the_master_and_without_its_entry_it_stops(
     assert codes(bare, listed(number))[code] is Level.STOPS
 
 
+def test_a_day_stands_on_the_screen_not_a_machines_time() -> None:
+    entry = Listed(number="6", type=1, reason="挂失", listed_at="2025-01-01T08:00:00+08:00")
+    said = checks.check_media(media(), PARAMETERS, None, 0, Hits(card=entry, tag=entry))
+    assert {found.text for found in said} == {
+        "卡在状态名单内：挂失（2025-01-01 起）",
+        "标签在状态名单内：挂失（2025-01-01 起）",
+    }
+
+
 def test_the_same_card_within_ten_minutes_needs_the_master_and_after_that_nobody() -> None:
     assert codes(media(), paid_at_ms=NOW_MS - 599_000) == {141: Level.MASTER}
     assert codes(media(), paid_at_ms=NOW_MS - 600_000) == {}
