@@ -149,6 +149,12 @@ class Ledger:
         rows = await self._store.rows("SELECT max(seq) AS seq FROM record WHERE lane = ?", lane)
         return rows[0]["seq"] or 0
 
+    async def is_refused(self, lane: str, seq: int) -> bool:
+        """Its verdict is `refused`."""
+        asked = "SELECT verdict FROM delivery WHERE lane = ? AND seq = ?"
+        rows = await self._store.rows(asked, lane, seq)
+        return bool(rows) and rows[0]["verdict"] == "refused"
+
     async def resend(self, lane: str, seq: int) -> bool:
         """The whole refused record is owed once more. False if it is not refused (any more)."""
         row = (lane, seq)

@@ -83,6 +83,10 @@ class Outbox:
         for lane in lanes:
             self._routes.setdefault(lane, Route(lane))
 
+    async def is_refused(self, lane: str, seq: int) -> bool:
+        """The centre refused this record, and it was not settled since."""
+        return await self._ledger.is_refused(lane, seq)
+
     async def resend(self, lane: str, seq: int) -> bool:
         """Somebody wants a refused record sent once more, as it is. False if it is not refused."""
         if lane not in self._routes or not await self._ledger.resend(lane, seq):

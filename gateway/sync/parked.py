@@ -49,15 +49,20 @@ class ParkedDesk:
             raise NotFound("没有这条流水")
         lane, seq, passage_id = rows[0]["lane"], rows[0]["seq"], rows[0]["passage_id"]
         by = await self._approve(master, password)
+        if not await self._outbox.is_refused(lane, seq):
+            raise self._needless()
         body = {"record": record_id, "seq": seq, "by": by.number, "reason": reason.strip()}
         text = json.dumps(body, ensure_ascii=False)
         clock = self._clock
         moment = clock.now_ms(), clock.monotonic_ms(), clock.boot_id, operator
-        if not await self._outbox.resend(lane, seq):
-            raise UnexpectedEvent("这条流水没有被退回，不用重传", "请刷新后再看")
 
         def entry(draft: Draft) -> None:
             draft.add(lane, passage_id, moment, RESENT, "", text)
 
-        await self._store.log(entry)
+        await self._store.log(entry)  # first; cut off behind it, the record is asked for again
+        if not await self._outbox.resend(lane, seq):
+            raise self._needless()  # it was taken meanwhile
         return {"lane": lane, "seq": seq, "id": record_id, "state": "resending"}
+
+    def _needless(self) -> UnexpectedEvent:
+        return UnexpectedEvent("这条流水没有被退回，不用重传", "请刷新后再看")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import MasterRefused, NotFound, UnexpectedEvent
+from gateway.errors import MasterRefused, NotFound, StoreUnavailable, UnexpectedEvent
 from gateway.store import Store
 from gateway.sync.center import CenterClient
 from gateway.sync.outbox import Outbox
@@ -111,3 +111,25 @@ async def test_nothing_is_sent_again_without_a_masters_word_or_without_need(
     with pytest.raises(NotFound):
         await desk.resend("nobody", "9001", "m-word", "再试", "1001")
     assert not await store.rows("SELECT 1 FROM journal WHERE event = 'record_resent'")
+
+
+async def test_a_cut_before_its_row_leaves_a_record_as_it_was_and_one_behind_it_asks_again(
+    store: Store, outbox: Outbox, desk: ParkedDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never sent without a row that says by whose word."""
+
+    async def cut(*_: Any) -> None:
+        raise StoreUnavailable("断电")
+
+    one = await save(store, 1, card_id="not-a-card")
+    await outbox.drain()
+    rows = "SELECT 1 FROM journal WHERE event = 'record_resent'"
+    for owner, name, written in ((store, "log", 0), (outbox, "resend", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, cut)
+            with pytest.raises(StoreUnavailable):
+                await desk.resend(one.id, "9001", "m-word", "再试", "1001")
+        assert len(await store.rows(rows)) == written
+        assert (await desk.parked())[0]["state"] == "parked"
+    told = await desk.resend(one.id, "9001", "m-word", "再试", "1001")
+    assert told["state"] == "resending"
