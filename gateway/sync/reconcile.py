@@ -129,11 +129,13 @@ class Reconciler:
         if told is None:
             return False
         self._check(told)
-        await self._owe_photos(told.photos_missing)
         found = [] if told.ours == mine else await self._narrow(lane, period)
+        shown = _shown(lane, period, mine, told, found)
+        await self._journal(shown)  # first; cut off behind it, the period is compared again
+        await self._owe_photos(told.photos_missing)
         if lost := [one.seq for one in found if one.what == "lost"]:
             await self._outbox.owe_lost(lane, lost)
-        await self._keep(lane, period, mine, told, found)
+        await self._keep(lane, period, shown)
         return True
 
     # ---- which ----
@@ -252,39 +254,31 @@ class Reconciler:
             names = [(name,) for name in missing]
             await self._store.write(lambda db: db.executemany(drop, names).rowcount)
 
-    async def _keep(
-        self,
-        lane: str,
-        period: Period,
-        mine: Statement,
-        told: Compared,
-        found: Sequence[Finding],
-    ) -> None:
-        """What came of it, for people and for the next time; journaled if it is news."""
-        clock, agrees = self._clock, told.ours == mine
-        now_ms, name = clock.now_ms(), f"reconcile:{lane}:{period.of}:{period.name}"
-        shown = {
-            "lane": lane, **period._asdict(), "agrees": agrees, "count": mine.count,
-            "sum_fen": mine.sum_fen, "ours": mine.model_dump(mode="json"),
-            "theirs": told.ours.model_dump(mode="json"), "signature": told.signature,
-            "findings": [one._asdict() for one in found],
-        }  # fmt: skip
-        if (await self._mark(name)).get("findings") != shown["findings"]:
-            moment = now_ms, clock.monotonic_ms(), clock.boot_id, ""
-            keys = ("of", "name", "first_seq", "last_seq", "count", "sum_fen", "findings")
-            body = json.dumps({key: shown[key] for key in keys}, ensure_ascii=False)
+    async def _journal(self, shown: dict[str, Any]) -> None:
+        """If it is news."""
+        before = await self._mark(_name(shown))
+        if before.get("findings") == shown["findings"]:
+            return
+        clock = self._clock
+        moment = clock.now_ms(), clock.monotonic_ms(), clock.boot_id, ""
+        keys = ("of", "name", "first_seq", "last_seq", "count", "sum_fen", "findings")
+        body = json.dumps({key: shown[key] for key in keys}, ensure_ascii=False)
 
-            def entry(draft: Draft) -> None:
-                draft.add(lane, "", moment, DONE if agrees else DIFFERS, "", body)
+        def entry(draft: Draft) -> None:
+            draft.add(shown["lane"], "", moment, DONE if shown["agrees"] else DIFFERS, "", body)
 
-            await self._store.log(entry)
-        is_mended = all(one.what == "lost" for one in found)
+        await self._store.log(entry)
+
+    async def _keep(self, lane: str, period: Period, shown: dict[str, Any]) -> None:
+        """What came of it, for people and for the next time."""
+        now_ms, agrees = self._clock.now_ms(), shown["agrees"]
+        is_mended = all(one["what"] == "lost" for one in shown["findings"])
         pause_ms = MENDED_AGAIN_MS if is_mended else AGAIN_MS
         next_ms = 1 << 62 if agrees else now_ms + pause_ms
         text = json.dumps({**shown, "at_ms": now_ms}, ensure_ascii=False)
 
         def work(db: sqlite3.Connection) -> None:
-            keep_mark(db, name, text, next_ms)
+            keep_mark(db, _name(shown), text, next_ms)
             if period.of == "day" and (agrees or not is_mended):  # no day waits for people
                 upto = json.dumps({"last_seq": period.last_seq})
                 keep_mark(db, f"reconciled-days:{lane}", upto, now_ms)
@@ -295,6 +289,23 @@ class Reconciler:
         rows = await self._store.rows("SELECT value FROM sync_mark WHERE name = ?", name)
         told: dict[str, Any] = json.loads(rows[0]["value"]) if rows else {}
         return told
+
+
+def _shown(
+    lane: str, period: Period, mine: Statement, told: Compared, found: Sequence[Finding]
+) -> dict[str, Any]:
+    """As `Reconciler.shown`, without the time."""
+    return {
+        "lane": lane, **period._asdict(), "agrees": told.ours == mine, "count": mine.count,
+        "sum_fen": mine.sum_fen, "ours": mine.model_dump(mode="json"),
+        "theirs": told.ours.model_dump(mode="json"), "signature": told.signature,
+        "findings": [one._asdict() for one in found],
+    }  # fmt: skip
+
+
+def _name(shown: dict[str, Any]) -> str:
+    """Of its mark."""
+    return f"reconcile:{shown['lane']}:{shown['of']}:{shown['name']}"
 
 
 def _midnight_ms(day: date) -> int:

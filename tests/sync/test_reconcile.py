@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.errors import CenterUnavailable
+from gateway.errors import CenterUnavailable, StoreUnavailable
 from gateway.keys import Signer, is_signed
 from gateway.store import Store
 from gateway.sync.center import CenterClient
@@ -133,6 +133,36 @@ async def test_a_record_that_the_centre_lost_is_found_and_sent_again(
     clock.ahead_ms += 120_000
     await reconciler.compare_due()
     assert all(one["agrees"] for one in await reconciler.shown())
+
+
+@pytest.mark.usefixtures("a_day")
+@pytest.mark.parametrize(("cut_at", "rows"), [("log", 0), ("owe_lost", 1), ("write", 1)])
+async def test_a_cut_sends_nothing_without_its_row_and_the_next_life_compares_again(
+    store: Store,
+    reconciler: Reconciler,
+    outbox: Outbox,
+    truth: Truth,
+    tamper: Tamper,
+    monkeypatch: pytest.MonkeyPatch,
+    cut_at: str,
+    rows: int,
+) -> None:
+    async def cut(*_: Any) -> None:
+        raise StoreUnavailable("断电")
+
+    tamper("DELETE FROM record WHERE seq = 137")
+    with monkeypatch.context() as patch:
+        patch.setattr(outbox if cut_at == "owe_lost" else store, cut_at, cut)
+        with pytest.raises(StoreUnavailable):
+            await reconciler.compare_due()
+    told = await store.rows("SELECT 1 FROM journal WHERE event = 'reconcile_differs'")
+    assert len(told) == rows
+    assert len(await verdicts(store)) == COUNT
+    assert await reconciler.shown() == []
+    await reconciler.compare_due()
+    assert await findings(store, reconciler) == [(137, "lost")]
+    await outbox.drain()
+    assert (await truth.lane())["missing"] == 0
 
 
 @pytest.mark.usefixtures("a_day")
