@@ -57,6 +57,8 @@ log = logging.getLogger(__name__)
 
 INBOX_MAX = 64
 FORGET_EVERY_MS = 3_600_000  # old keys
+LAMP_MS = 3_000  # so old a lamp may be
+E_READER = "E-112"
 RETRY_S = 1.0  # between attempts to write what a full or broken disk did not take
 BOOTH = "booth"
 STOPPING = ("网关正在停止，这一步没有办完", "请等屏幕恢复，以那时的显示为准，不要放行")
@@ -126,6 +128,8 @@ class Lane:
         self._closed: Problem | None = None
         self._forget_at_ms = 0
         self._is_adrift = False
+        self._told: Problem | None = None
+        self._faulted_ms = 0
         self._busy: str | None = None
         self._record: Saved | None = None
         self._last: dict[str, Any] | None = None
@@ -155,8 +159,6 @@ class Lane:
             picture = view(self.passage, parameters)
             if self._record:
                 picture["record"] = {**self._record._asdict(), "tac": self.passage.tac}
-        problem = self._closed or (E_DISK if self._unwritten else self.passage.problem)
-        problem = problem or self._no_new()
         around = self._surroundings()
         return {
             "rev": self.rev,
@@ -174,7 +176,7 @@ class Lane:
             "approvals": [_asked(a) for a in self._approvals.of(self.lane, self.passage)],
             "is_training": self._place.is_training,
             "policy": {"hex_from_card": parameters.policy.hex_from_card},
-            "problem": problem_view(problem),
+            "problem": problem_view(self._problem()),
             "standing": {**self.standing._asdict(), "allowed": [*self.standing.allowed]},
             **around,
             "devices": {**around.get("devices", {}), **self.standing.lamps()},
@@ -191,8 +193,7 @@ class Lane:
     @property
     def closed_because(self) -> str:
         """Why this lane cannot sell now, in Chinese; empty if it can."""
-        trouble = self._closed or (E_DISK if self._unwritten or self._is_adrift else None)
-        trouble = trouble or self._no_new()
+        trouble = self._trouble or self._no_new()
         return trouble.detail if trouble else ""
 
     async def frame(self) -> Frame:
@@ -229,6 +230,7 @@ class Lane:
                 asked = None
             self.is_working = True
             await self._catch_up()
+            self._tell_problem()
             if asked:
                 await self._serve(asked)
             if self._clock.monotonic_ms() > self._forget_at_ms:
@@ -305,8 +307,7 @@ class Lane:
         return answer
 
     def _check(self, asked: Asked) -> None:
-        trouble = self._closed or (E_DISK if self._unwritten or self._is_adrift else None)
-        if trouble:
+        if trouble := self._trouble:
             raise StoreUnavailable(trouble.detail, trouble.action)
         if asked.rev != self.rev:
             raise StaleRevision(f"屏幕是第 {asked.rev} 版，现在是第 {self.rev} 版，没有执行")
@@ -375,6 +376,35 @@ class Lane:
         no_new = self._no_new() or self.standing.problem
         return [name for name in names if name != "read" or not no_new]
 
+    # ---- what the screen must say ----
+
+    @property
+    def _trouble(self) -> Problem | None:
+        """Why nothing at all can be done now."""
+        return self._closed or (E_DISK if self._unwritten or self._is_adrift else None)
+
+    def _problem(self) -> Problem | None:
+        """The worst that is so now: what has passed is not said any more."""
+        own, no_new = self.passage.problem, self._no_new()
+        if self.passage.state is not State.IDLE:
+            return self._trouble or own or no_new
+        return self._trouble or no_new or (None if self._is_over(own) else own)
+
+    def _is_over(self, own: Problem | None) -> bool:
+        """A reader that did not answer does so again. Its lamp is a second or two behind."""
+        past_ms = self._clock.monotonic_ms() - self._faulted_ms
+        if own is None or own.code != E_READER or past_ms <= LAMP_MS:
+            return False
+        lamps = self._surroundings().get("devices", {})
+        return bool(lamps.get("reader", {}).get("state") == "ok")
+
+    def _tell_problem(self) -> None:
+        """Causes come and go by themselves: the disk, the reader."""
+        now = self._problem()
+        if now != self._told:
+            self._told = now
+            self.changes.publish()
+
     # ---- one event ----
 
     async def _hear(
@@ -430,6 +460,7 @@ class Lane:
                 self.passage, self._record = step.passage, None
             case _:
                 self.passage = step.passage
+        self._faulted_ms = self._clock.monotonic_ms()
 
     def _settled(self, record: Saved, owed: Owed) -> None:
         self._on_saved(self.lane, owed.at_ms)
@@ -492,6 +523,7 @@ class Lane:
         except JournalMismatch as broken:
             self._closed = Problem(broken.code, broken.detail, broken.action)
         self._is_adrift = False
+        self.changes.publish()  # a refusal on a screen is over
         await self._finish()
 
     async def _write_again(self) -> None:

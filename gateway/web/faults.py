@@ -27,8 +27,11 @@ class Fault(BaseModel):
     detail: str
     action: str
     number: str = ""
+    lasts: bool = False
+    """Its cause stands for a while; a snapshot tells when it is gone."""
 
 
+LASTING = ("store.unavailable", "flow.unexpected", "flow.not_owner")
 NUMBERS = {
     "plate.invalid": "E-201",
     "photo.invalid": "E-203",
@@ -171,6 +174,7 @@ _ROUTER = {
 def _told(fault: GatewayError, snapshot: Mapping[str, Any] | None) -> web.Response:
     body: dict[str, Any] = {"code": fault.code, "detail": fault.detail, "action": fault.action}
     body["number"] = NUMBERS.get(fault.code, fault.code)
+    body["lasts"] = fault.code in LASTING
     if snapshot is not None:
         body["snapshot"] = snapshot
     return answer(body, fault.http_status)

@@ -8,6 +8,7 @@ Reload|重新载入
 Go on|仍然继续
 Link lost, dialling. What is typed is kept|▲ 与网关断开，正在重连。已输入的内容不会丢；恢复前不能提交。
 No answer: perhaps done, perhaps not|网关没有应答，不知道是否已执行：请看清屏幕，再按一次
+Over: press again|原因已消除，刚才那一步没有办成，请再按一次
 Sign in|登录
 Number|工号
 Password|密码

@@ -70,7 +70,7 @@ class Page {
       if (['why', 'master', 'stations'].includes(this.place.name)) this.view = 'lane';
       const cue = fresh.state === 'checked' && fresh.passage.findings.length ? 'notice' : CUES[fresh.state] ?? (fresh.problem && 'error');
       if (cue) play(cue, this.settings.volume);
-    }
+    } else this.lift(fresh);
     const adopted = adopt(this.draft, fresh, this.isMine);
     // A new link may be to a gateway that knows of nothing.
     if (isFirst) this.shared = null;
@@ -78,6 +78,13 @@ class Page {
     this.keep(adopted);
     if (fresh.state === 'saved' && old?.state !== 'saved') this.countDown(fresh, !old);
     this.draw();
+  }
+
+  /** What lasted is over once a snapshot says so, or says it in its own words. */
+  lift({ problem, passage }) {
+    const { error } = this;
+    if (!error?.lasts || !(problem || this.can(error.of))) return;
+    this.error = problem || !passage ? null : { ...error, lasts: false, level: 'warn', action: t('Over: press again') };
   }
 
   async recheck() {
@@ -188,6 +195,7 @@ class Page {
     try {
       return await work();
     } catch (fault) {
+      fault.of = name;
       this.stumble(fault);
       return null;
     } finally {
