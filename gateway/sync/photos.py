@@ -3,9 +3,10 @@
 A damaged or missing file is left out and said so once; it never holds up the others.
 """
 
+import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,9 @@ from gateway.units import Clock
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 256 * 1024
-PAGE = 20
+PAGE = 500  # to find what is owed costs a look at all photos that are kept
+TOGETHER = 8  # small ones: the centre syncs each of them, and the line is long
+NOTED = 24
 POLL_S = 5.0
 WISH_S_MAX = 30.0  # of a centre that is busy (interfaces.md §7.7)
 ROUNDS_MAX = 64  # of one photo in one pass: a centre that never says "complete" ends there
@@ -26,6 +29,7 @@ ROUNDS_MAX = 64  # of one photo in one pass: a centre that never says "complete"
 class Photo(NamedTuple):
     sha256: str
     at_ms: int
+    size: int = 0
 
 
 class PhotoPusher:
@@ -64,23 +68,32 @@ class PhotoPusher:
         """Send what can be sent now. Raises: CenterUnavailable; the rest stays owed."""
         after = Photo("", -1)
         while not self._is_money_first() and (page := await self._owed(after)):
-            await self._send_page(page)
+            for first in range(0, len(page), NOTED):
+                await self._send_some(page[first : first + NOTED])
             after = page[-1]
 
-    async def _send_page(self, page: Sequence[Photo]) -> None:
+    async def _send_some(self, photos: Sequence[Photo]) -> None:
         """Until money has come or the line breaks; what went is noted at once for all: noted one
         by one, each would wait for a sync of our disk. What a power cut leaves unnoted is asked
         for and found to be there."""
         sent = list[str]()
         try:
-            for photo in page:
+            for wave in _waves([one for one in photos if one.sha256 not in self._left_out]):
                 if self._is_money_first():
                     return
-                if photo.sha256 not in self._left_out and await self._send(photo.sha256):
-                    sent.append(photo.sha256)
+                await self._send_together(wave, sent)
         finally:
             if sent:
                 await self._note(sent)
+
+    async def _send_together(self, wave: Sequence[Photo], sent: list[str]) -> None:
+        """Those that went are in `sent`, also when others did not. Raises: CenterUnavailable."""
+        sendings = [self._send(photo.sha256) for photo in wave]
+        done = await asyncio.gather(*sendings, return_exceptions=True)
+        sent += [photo.sha256 for photo, went in zip(wave, done, strict=True) if went is True]
+        for went in done:
+            if isinstance(went, BaseException):
+                raise went
 
     async def unsent(self) -> int:
         """How many photos the centre lacks."""
@@ -92,12 +105,12 @@ class PhotoPusher:
 
     async def _owed(self, after: Photo) -> Sequence[Photo]:
         rows = await self._store.rows(
-            "SELECT e.sha256, e.at_ms FROM evidence e LEFT JOIN evidence_delivery d"
+            "SELECT e.sha256, e.at_ms, e.size FROM evidence e LEFT JOIN evidence_delivery d"
             " ON d.sha256 = e.sha256 WHERE d.sha256 IS NULL"
             " AND (e.at_ms, e.sha256) > (?, ?) ORDER BY e.at_ms, e.sha256 LIMIT ?",
             *(after.at_ms, after.sha256, PAGE),
         )
-        return [Photo(row["sha256"], row["at_ms"]) for row in rows]
+        return [Photo(row["sha256"], row["at_ms"], row["size"]) for row in rows]
 
     async def _send(self, sha256: str) -> bool:
         body = self._read(sha256)
@@ -136,3 +149,16 @@ class PhotoPusher:
             log.error("photo is damaged", extra={"sha256": sha256})
             return None
         return body
+
+
+def _waves(photos: Sequence[Photo]) -> Iterator[Sequence[Photo]]:
+    """Together they are no more than one piece: money that comes meanwhile waits for that long."""
+    wave, size = list[Photo](), 0
+    for photo in photos:
+        if wave and (len(wave) == TOGETHER or size + photo.size > PIECE_BYTES):
+            yield wave
+            wave, size = [], 0
+        wave.append(photo)
+        size += photo.size
+    if wave:
+        yield wave

@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import CenterUnavailable
 from gateway.store import Store
 from gateway.sync.center import CenterClient
-from gateway.sync.photos import PhotoPusher
+from gateway.sync.photos import PIECE_BYTES, TOGETHER, PhotoPusher
 from tests.sync.rig import HurriedClock, Truth, until
 
 Keep = Callable[[bytes], Awaitable[str]]
@@ -135,3 +135,26 @@ async def test_photos_that_went_before_the_line_broke_are_not_sent_again(
     with pytest.raises(CenterUnavailable):
         await pusher.drain()
     assert await pusher.unsent() == 3
+
+
+async def test_small_photos_go_together_and_never_more_than_one_piece_of_bytes(
+    keep: Keep, pusher: PhotoPusher, client: CenterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(20):
+        await keep(b"\xff\xd8" + bytes([n]) * (1000 + n))
+    for n in range(4):
+        await keep(b"\xff\xd8" + bytes([n]) * (PIECE_BYTES // 2 + n))
+    real, on_the_way, seen = client.send_photo, list[int](), list[tuple[int, int]]()
+
+    async def counted(sha256: str, first: int, piece: bytes, size: int) -> Any:
+        on_the_way.append(len(piece))
+        seen.append((len(on_the_way), sum(on_the_way)))
+        answer = await real(sha256, first, piece, size)
+        on_the_way.remove(len(piece))
+        return answer
+
+    monkeypatch.setattr(client, "send_photo", counted)
+    await pusher.drain()
+    assert await pusher.unsent() == 0
+    assert max(count for count, _ in seen) == TOGETHER
+    assert max(size for _, size in seen) <= PIECE_BYTES
