@@ -29,7 +29,6 @@ from gateway.errors import (
     ConfigInvalid,
     DeviceUnavailable,
     GatewayError,
-    KeyMissing,
     ParameterInvalid,
     PortTaken,
     TlsUnavailable,
@@ -149,7 +148,13 @@ class Gateway:
         )
         self.parked = ParkedDesk(store, self.outbox, self.access.approve, clock)
         self.reconciler = Reconciler(
-            store, self.client, self.outbox, names, clock, self._signer, lambda: self._center_key
+            store,
+            self.client,
+            self.outbox,
+            names,
+            clock,
+            lambda: self.signer,
+            lambda: self._center_key,
         )
         self.patrol = Patrol(store, settings.data, clock, self._tell_all)
         self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
@@ -162,7 +167,7 @@ class Gateway:
         self.batches = Batches(store, names, clock, self.outbox.settled_elsewhere)
         self.lag = LoopLag(clock)
         self.certificate: tls.Identity | None = None
-        self.public_hex = ""
+        self.signer: keys.Signer | None = None
         """Of the key that this box signs its exports with."""
         self._center_key = bytes.fromhex(key) if key else None
         self.receipts = Receipts(
@@ -187,6 +192,7 @@ class Gateway:
             self.outbox,
             PhotoPusher(self.store, self.client, self.evidence.path, self._owes_money, self.clock),
             self.heartbeats,
+            self.shelf,
             self.downloads,
             self.lists,
             self.rehearsals,
@@ -259,12 +265,6 @@ class Gateway:
         await self.evidence.close()
         self.access.close()
 
-    def _signer(self) -> keys.Signer | None:
-        try:
-            return keys.of_box(self.settings.data)
-        except KeyMissing:
-            return None
-
     def _owes_money(self) -> bool:
         return self.outbox.has_money_to_send
 
@@ -290,8 +290,7 @@ class Gateway:
         """What people should know and what stops nothing."""
         disk = self.disk.verdict
         said = [(disk.code, disk.detail, disk.action)] if disk.code and disk.may_begin else []
-        if clock := self.clock.notice():
-            said.append(clock)
+        said += filter(None, (self.clock.notice(), self.shelf.notice()))
         return [dict(zip(("code", "detail", "action"), told, strict=True)) for told in said]
 
     def _offset_ms(self) -> int | None:
@@ -399,7 +398,7 @@ class Gateway:
             disk_free_bytes=disk_usage(self.settings.data).free,
             devices={key: lamp["state"] for key, lamp in lamps.items()},
             certificate_days_left=left.days if left else None,
-            lane_key=self.public_hex,
+            lane_key=self.signer.public_hex if self.signer else "",
         )
 
 
@@ -432,7 +431,7 @@ async def gateway(
         stack.push_async_callback(store.close)
         await keeper.begin(store)
         box = Gateway(settings, keeper, store, devices)
-        box.public_hex = _key_of(settings.data)
+        box.signer = _key_of(settings.data)
         stack.push_async_callback(box.close)
         await _load_tables(box)
         await (box.evidence.restore() if store.repairs else box.evidence.recover())
@@ -458,14 +457,14 @@ def _client(center: Center, clock: Clock) -> CenterClient:
     return StreamClient(center.url, center.nats, token, clock, fare_timeout_s=center.fare_timeout_s)
 
 
-def _key_of(data: Path) -> str:
-    """The box's public key, made at the first start; empty if the disk does not take it. It sells
-    all the same: only exports must wait."""
+def _key_of(data: Path) -> keys.Signer | None:
+    """The box's key, made at the first start; None if the disk does not take it. It sells all the
+    same: only exports and signed statements must wait."""
     try:
-        return keys.prepare(data).public_hex
+        return keys.prepare(data)
     except OSError as no:
         log.error("no signing key", extra={"why": str(no)})
-        return ""
+        return None
 
 
 async def _load_tables(box: Gateway) -> None:
