@@ -126,10 +126,10 @@ class Writer:
         """Nobody waits for a thread that is gone: all are told, and `run` ends the program."""
         log.critical("the store's writer died", exc_info=bug)
         self._is_dead = True  # before the queue is emptied: see `submit`
-        jobs = list(self._serving)
+        jobs: list[Job | None] = [*self._serving]
         with suppress(queue.Empty):
             while True:
-                jobs.append(self._jobs.get_nowait())  # type: ignore[arg-type]
+                jobs.append(self._jobs.get_nowait())
         for job in filter(None, jobs):
             _tell(job, _fail, _gone())
         self._loop.call_soon_threadsafe(_fail, self._died, bug)
