@@ -216,7 +216,7 @@ def _minimum(p: Passage, entry: Entry, parameters: Parameters) -> MinimumFare:
     try:
         row = parameters.minimum_fares.find(entry.station.hex, p.vehicle_type)
     except TableDamaged as bad:
-        raise FareUnknown("table_damaged", bad.detail) from bad
+        raise FareUnknown("table_unavailable", bad.detail) from bad
     if row is None:
         version = parameters.versions["minimum_fares"]
         detail = f"最小费额表 {version} 里没有 {entry.station.name} 到本站的这种车型"

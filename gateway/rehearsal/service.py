@@ -1,14 +1,13 @@
 """Rehearses each staged table once, keeps what came of it, and tells the centre until it has it."""
 
-import asyncio
 import json
 import logging
 import sqlite3
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gateway.child import OrderRefused, ask
 from gateway.errors import CenterUnavailable, StoreUnavailable
 from gateway.params import Package
 from gateway.rehearsal.child import Held, Order
@@ -23,7 +22,7 @@ TABLES = frozenset({"minimum_fares", "stations", "vehicle_types", "vehicle_class
 """Those that a fare depends on."""
 POLL_S = 60.0
 PASSAGES_MAX = 5000
-CHILD_S_MAX = 1800.0
+CHILD, CHILD_S_MAX = "gateway.rehearsal", 1800.0
 MARK = "rehearsal "
 KEPT = 8
 
@@ -70,7 +69,8 @@ class Rehearsals:
         """Rehearse what is staged and not rehearsed against what is in force now; send what the
         centre does not have. Raises: CenterUnavailable; StoreUnavailable."""
         reports = {(r["table"], r["version"]): r for r in await self._reports()}
-        for package in self._shelf.upcoming():
+        coming = [] if self._shelf.lacks_fares else self._shelf.upcoming()
+        for package in coming:
             against = self._shelf.current().versions
             done = reports.get((package.name, package.version))
             if package.name not in TABLES or (done and done["against"] == against[package.name]):
@@ -94,8 +94,8 @@ class Rehearsals:
             coming=Held.of(package),
         )
         try:
-            told = await _child(order)
-        except _NotDone as no:
+            told: dict[str, Any] = json.loads(await ask(CHILD, order, CHILD_S_MAX))
+        except (OrderRefused, OSError) as no:
             self._failed.add(key)
             log.error("a table could not be rehearsed", extra={"reason": str(no)})
             return None
@@ -135,29 +135,3 @@ class Rehearsals:
             )
 
         await self._store.write(work)
-
-
-class _NotDone(Exception):
-    """The child's words, or that it had to be ended."""
-
-
-async def _child(order: Order) -> dict[str, Any]:
-    """Raises: _NotDone."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.rehearsal"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(CHILD_S_MAX):
-            said, _ = await child.communicate(order.model_dump_json().encode())
-    except TimeoutError as late:
-        raise _NotDone("it took too long") from late
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if child.returncode:
-        raise _NotDone(said.decode(errors="replace").strip() or str(child.returncode))
-    told: dict[str, Any] = json.loads(said)
-    return told

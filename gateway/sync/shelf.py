@@ -25,13 +25,15 @@ from gateway.store import Store
 from gateway.sync.center import ManifestEntry
 from gateway.sync.packages import Packages
 from gateway.sync.scrutiny import check_exit, moment_ms, scrutinise, self_check
-from gateway.sync.tables import FareTables
+from gateway.sync.tables import FareTables, NoFares
 from gateway.units import Clock, beijing
 
 log = logging.getLogger(__name__)
 
 OLDER_KEPT = 2  # of each table, behind the one in force: the clock may be set back
 CONFIRMED = "parameters_confirmed"
+PREPARE_S = 60.0
+FARES = "minimum_fares"
 FARES_BYTES_MAX = 256 * 1024
 """A larger fare table is compiled by a child and asked row by row."""
 
@@ -52,7 +54,10 @@ def public_key(hex_digits: str) -> Ed25519PublicKey:
 
 
 class ParameterShelf:
-    """All usable packages at hand, and the tables in force now."""
+    """All usable packages at hand, and the tables in force now. As a service it makes the large
+    tables that were not ready at the start."""
+
+    name = "parameter tables"
 
     def __init__(
         self,
@@ -100,9 +105,10 @@ class ParameterShelf:
         self._key = key
 
     async def load(self) -> None:
-        """Read folder and store. A broken package is noted and left out.
+        """Read folder and store. A broken package is noted and left out; a large fare table that
+        must first be compiled is waited for by nobody (see `run`).
 
-        Raises: ParameterInvalid, if some table has no usable package in force.
+        Raises: ParameterInvalid, if some other table has no usable package in force.
         """
         for raw, origin in await asyncio.to_thread(lambda: list(self._local())):
             await self._try(raw, origin)
@@ -112,8 +118,7 @@ class ParameterShelf:
                 self._files[package.name, package.version] = name
         if self._fares is not None:
             self._fares.on_damage = self._fares_damaged
-            installed = [await self._fares.adopt(path) for path in self._large]
-            for ready in filter(None, [*installed, *await self._fares.load()]):
+            for ready in await self._fares.load(self._large):
                 self._shelf[ready.name][ready.version] = ready
         if self._lists is not None:
             await asyncio.to_thread(self._lists.load, self._clock.now_ms())
@@ -134,6 +139,34 @@ class ParameterShelf:
         self._confirmed = {
             name: (at[0], at[1]) for name, at in told.items() if isinstance(at, list)
         }
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            await self.prepare()
+            await self._clock.sleep(PREPARE_S)
+
+    async def prepare(self) -> None:
+        """Compile what a start found without a table, one after the other. What a disk did not
+        let be is tried again next time."""
+        if self._fares is None or not self._fares.is_awaiting:
+            return
+        async for ready in self._fares.make_awaited():
+            self._shelf[ready.name][ready.version] = ready
+            self.relist()
+        self.relist()
+
+    @property
+    def lacks_fares(self) -> bool:
+        """There is no table of minimum fares, or not yet."""
+        self.current()
+        return _stands_in(self._in_force[FARES])
+
+    def notice(self) -> tuple[str, str, str] | None:
+        """(code, detail, action): what people should know of the fares."""
+        if self._fares is None:
+            return None
+        return self._fares.notice(is_there_one=not self.lacks_fares)
 
     def current(self) -> Parameters:
         """The tables in force at this moment; switches by itself when a package's time comes.
@@ -165,8 +198,8 @@ class ParameterShelf:
         """Table and version → why it was refused or rolled back; gone once a good one came."""
         return {
             f"{name} {version}": reason
-            for name, reasons in self._rejected.items()
-            for version, reason in reasons.items()
+            for name in TABLES
+            for version, reason in self._refused(name).items()
         }
 
     def age_s(self, name: str) -> int:
@@ -211,7 +244,7 @@ class ParameterShelf:
         """Where to put a package that is not to be held in memory; None: fetch it as it is."""
         base = self._shelf[entry.name].get(entry.base) if entry.base else None
         is_large = entry.size > FARES_BYTES_MAX or isinstance(base, Ready)
-        if self._fares is None or entry.name != "minimum_fares" or not is_large:
+        if self._fares is None or entry.name != FARES or not is_large:
             return None
         return self._fares.room(entry)
 
@@ -338,7 +371,11 @@ class ParameterShelf:
         log.error("a parameter table was rolled back", extra=facts)
 
     def _second_copies(self) -> list[tuple[str, bytes]]:
-        return list(self._copies.all()) if self._copies else []
+        try:
+            return list(self._copies.all()) if self._copies else []
+        except OSError as no:
+            log.error("second copies cannot be listed", extra={"reason": no.strerror})
+            return []
 
     async def _copy(self, package: Package, raw: bytes) -> None:
         """The second copy can wait for a better disk: the first one is in the database."""
@@ -355,7 +392,7 @@ class ParameterShelf:
             self._files[table, package.version] = name
 
     def _local(self) -> Iterable[tuple[bytes, str]]:
-        for path in sorted(self._folder.glob("*.json")) if self._folder else []:
+        for path in _files(self._folder) if self._folder else []:
             try:
                 if self._fares and _is_large(path):
                     self._large.append(path)
@@ -428,10 +465,16 @@ class ParameterShelf:
                     usable[name] = package
                     break
                 self._withdraw(name, package.version, f"没有通过切换自检，已退回旧版本：{why}")
+        if self._fares is not None and FARES not in usable and self._had_no_fares():
+            usable[FARES] = self._fares.stand_in(beijing(now_ms))
         return usable
 
+    def _had_no_fares(self) -> bool:
+        held = self._in_force.get(FARES)
+        return held is None or _stands_in(held)
+
     def _why_not(self, name: str, package: Package) -> str:
-        if name == "minimum_fares" and (why := self._damaged.pop(package.version, "")):
+        if name == FARES and (why := self._damaged.pop(package.version, "")):
             return why
         if self._in_force.get(name) is package:
             return ""
@@ -489,13 +532,31 @@ class ParameterShelf:
             **self._listed(name, now),
             "rejected": [
                 {"version": version, "reason": reason}
-                for version, reason in self._rejected[name].items()
+                for version, reason in self._refused(name).items()
             ],
         }
 
+    def _refused(self, name: str) -> dict[str, str]:
+        """Version, or file, → why it is not used."""
+        left_out = self._fares.left_out if self._fares and name == FARES else {}
+        return {**left_out, **self._rejected[name]}
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.glob("*.json"))
+    except OSError as no:
+        facts = {"folder": folder.name, "reason": no.strerror}
+        log.error("parameter files cannot be listed", extra=facts)
+        return []
+
+
+def _stands_in(package: Package) -> bool:
+    return isinstance(package, Ready) and isinstance(package.ready, NoFares)
+
 
 def _is_large(path: Path) -> bool:
-    return path.name.startswith("minimum_fares") and path.stat().st_size > FARES_BYTES_MAX
+    return path.name.startswith(FARES) and path.stat().st_size > FARES_BYTES_MAX
 
 
 def _stand_in(head: Head) -> Package:

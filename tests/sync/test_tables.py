@@ -1,6 +1,7 @@
 """Tables as a province sends them: large ones, deltas, switches between passages, rollbacks."""
 
 import asyncio
+import errno
 import itertools
 import json
 import shutil
@@ -10,15 +11,20 @@ from typing import Any
 
 import pytest
 
+from gateway.app import gateway
+from gateway.devices import build
 from gateway.faretable.compiled import FareTable
-from gateway.params import MinimumFares, digest_of
+from gateway.params import MinimumFares, TableDamaged, digest_of
 from gateway.store import Store
 from gateway.sync import shelf as shelves
+from gateway.sync import tables
 from gateway.sync.center import CenterClient
 from gateway.sync.download import Downloads, ParameterShelf, public_key
 from gateway.sync.tables import FareTables
+from gateway.units import SystemClock
 from tests.faretable.test_compiled import EXIT, row
 from tests.sync.rig import DEMO, HurriedClock, Truth
+from tests.sync.test_configured import settings
 from tests.sync.test_download import at, document, hours, publish, published, reasons, truth
 
 __all__ = ["published", "truth"]  # fixtures
@@ -147,7 +153,10 @@ async def test_a_table_damaged_while_the_box_was_off_is_made_again_of_its_packag
     (path,) = box.folder.glob("*.db")
     path.write_bytes(b"SQLite format 3\0" + bytes(5000))
     await box.begin()
-    assert (box.version, box.fee(7)) == ("2", 1000)
+    assert box.version == "20251118001"
+    assert "不能打开" in str(box.shelf.notice())
+    await box.shelf.prepare()
+    assert (box.version, box.fee(7), box.shelf.notice()) == ("2", 1000, None)
 
 
 async def test_an_installed_large_table_serves_without_the_centre(box: Box, tmp_path: Path) -> None:
@@ -155,10 +164,128 @@ async def test_an_installed_large_table_serves_without_the_centre(box: Box, tmp_
     shutil.copytree(DEMO, installed)
     publish(installed, fares("2", SINCE, LARGE))
     await box.begin(installed)
+    await box.shelf.prepare()
     assert (box.version, box.fee(7)) == ("2", 1000)
     made = [(path.name, path.stat().st_mtime_ns) for path in box.folder.glob("*.db")]
     await box.begin(installed)
+    assert (box.version, box.fee(7), box.shelf.notice()) == ("2", 1000, None)
+    await box.shelf.prepare()
     assert [(path.name, path.stat().st_mtime_ns) for path in box.folder.glob("*.db")] == made
+
+
+class Workshop:
+    """The compiling child, held back until it may begin."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_begun, self.may_begin = asyncio.Event(), asyncio.Event()
+        self._real = tables.ask
+        monkeypatch.setattr(tables, "ask", self.ask)
+
+    async def ask(self, *how: Any) -> bytes:
+        self.has_begun.set()
+        await self.may_begin.wait()
+        return await self._real(*how)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """Parameters as they come with the box, the fares too many to be held."""
+    folder = tmp_path / "installed"
+    shutil.copytree(DEMO, folder)
+    publish(folder, fares("2", SINCE, LARGE))
+    return folder
+
+
+async def test_a_start_waits_for_no_table_and_the_one_it_has_serves_meanwhile(
+    box: Box, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop = Workshop(monkeypatch)
+    await box.begin(installed)
+    making = asyncio.create_task(box.shelf.prepare())
+    await workshop.has_begun.wait()
+    assert box.version == "20251118001"
+    assert box.shelf.notice() == (
+        "E-214", "新的最小费额表正在准备，现在先用已有的", "可以继续收费，备好后自动使用",
+    )  # fmt: skip
+    workshop.may_begin.set()
+    await making
+    assert (box.version, box.fee(7), box.shelf.notice()) == ("2", 1000, None)
+
+
+async def test_without_any_table_the_lane_opens_and_each_fare_says_why_there_is_none(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole box, while its only fare table is still to be compiled."""
+    (installed / "minimum_fares.json").unlink()
+    workshop = Workshop(monkeypatch)
+
+    def from_there(told: dict[str, Any]) -> None:
+        told["parameters"]["folder"] = str(installed)
+
+    async with gateway(settings(tmp_path, from_there), SystemClock(), build.devices) as opened:
+        lane, shelf = next(iter(opened.lanes.values())), opened.shelf
+        making = asyncio.create_task(shelf.prepare())
+        await workshop.has_begun.wait()
+        (notice,) = lane.snapshot()["notices"]
+        assert (notice["code"], notice["detail"]) == (
+            "E-214", "最小费额表正在准备，现在不能按它算路径费",
+        )  # fmt: skip
+        assert shelf.current().versions["minimum_fares"] == "准备中"
+        with pytest.raises(TableDamaged, match="正在准备"):
+            shelf.current().minimum_fares.find("62010007", 1)
+        workshop.may_begin.set()
+        await making
+        assert shelf.current().minimum_fares.find("62010007", 1).fee == 1000  # type: ignore
+        assert lane.snapshot()["notices"] == []
+
+
+async def test_a_disk_that_reads_and_writes_nothing_costs_a_table_not_the_start(
+    box: Box, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(published, fares("2", SINCE, LARGE))
+    await box.downloads.fetch()
+    (path,) = box.folder.glob("*.db")
+    path.write_bytes(bytes(5000))
+
+    def dead(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EIO, "输入输出错误")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(tables, "sha256_of", dead)
+        broken.setattr(Path, "unlink", dead)
+        await box.begin()
+        await box.shelf.prepare()
+        assert box.version == "20251118001"
+        code, detail, _ = box.shelf.notice() or ("", "", "")
+        assert code == "E-214"
+        assert "不能打开" in detail
+        assert "磁盘读写失败（输入输出错误），稍后再试" in detail
+        assert any(name.endswith(".json") for name in box.shelf.rejected())  # the centre hears it
+        real = Path.glob
+        here = box.folder
+        broken.setattr(Path, "glob", lambda p, what: dead() if p == here else real(p, what))
+        await box.begin()
+        assert box.version == "20251118001"
+    await box.begin()
+    await box.shelf.prepare()
+    assert (box.version, box.fee(7), box.shelf.notice()) == ("2", 1000, None)
+
+
+async def test_what_is_still_to_be_made_is_not_removed_with_the_old_tables(
+    box: Box, published: Path
+) -> None:
+    publish(published, fares("2", SINCE, LARGE))
+    await box.downloads.fetch()
+    (path,) = box.folder.glob("*.db")
+    path.write_bytes(bytes(5000))
+    await box.begin()
+    for old in published.glob("*minimum_fares*"):
+        old.unlink()
+    publish(published, fares("3", at(box.clock.now_ms() + DAY_MS), [*LARGE, row(700)]))
+    assert await box.downloads.fetch() is True
+    assert box.version == "20251118001"  # the next one's time has not come
+    await box.shelf.prepare()
+    assert (box.version, box.fee(7)) == ("2", 1000)
 
 
 async def test_small_tables_come_as_deltas_too(box: Box, published: Path) -> None:
