@@ -9,8 +9,8 @@ saved now does not wait behind a backlog (route.py), and how much goes at once f
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import Any, NamedTuple
 
 from tenacity import (
     AsyncRetrying,
@@ -22,9 +22,9 @@ from tenacity import (
 
 from gateway.errors import CenterUnavailable, StoreUnavailable
 from gateway.store import Store
-from gateway.sync.center import CenterClient, NotAVerdict, Verdicts
-from gateway.sync.ledger import PUSH, Ledger, Owed, is_settled
-from gateway.sync.route import Chosen, Route
+from gateway.sync.center import CenterClient, Line, NotAVerdict, Verdicts
+from gateway.sync.ledger import PUSH, Ledger, is_settled
+from gateway.sync.route import Body, Route
 from gateway.units import Clock
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,16 @@ TRIES = 3  # of one batch in one pass, while the line is good; the passes go on 
 POLL_S = 2.0
 PAUSE_S_MAX = 15.0
 REFRESH_MS = 500  # counting a long backlog anew costs more than sending a batch
+
+
+class Answered(NamedTuple):
+    """What the centre said of a body, and the ledger does not know yet."""
+
+    route: Route
+    body: Body
+    verdicts: Verdicts
+    marks: int | None
+    """Of the route, then; None: its high water is older than what else was heard."""
 
 
 class Outbox:
@@ -53,6 +63,7 @@ class Outbox:
     ) -> None:
         self._ledger, self._client, self._clock = Ledger(store), client, clock
         self._routes = {lane: Route(lane) for lane in lanes}
+        self._answered: Answered | None = None
         self._on_change, self._poll_s, self._pause_s_max = on_change, poll_s, pause_s_max
         self._hint, self._look = asyncio.Event(), asyncio.Event()
         self._rate = 0.0  # records a second, lately
@@ -131,6 +142,15 @@ class Outbox:
         """Refused records and the centre's words: `[{lane, seq, id, reason, at_ms}]`."""
         return [row for lane in self._routes for row in await self._ledger.parked(lane)]
 
+    @property
+    def by_broker(self) -> bool:
+        """Records go by way of a broker."""
+        return self._client.by_broker
+
+    def delivered(self, lane: str | None = None) -> Set[tuple[str, int]]:
+        """(lane, seq) of owed records that a broker holds, in this life."""
+        return self._client.delivered(lane)
+
     def marks(self, lane: str) -> int:
         """Take this before asking the centre for its high water; see `heard`."""
         return self._routes[lane].marks
@@ -174,9 +194,11 @@ class Outbox:
     async def drain(self) -> bool:
         """Send everything owed, one batch a lane in turn. True if the centre put some off.
 
+        One body is on its way at a time. Meanwhile what was said of the one before it is stored,
+        and the next one is made.
         Raises: CenterUnavailable; what was not acknowledged stays owed.
         """
-        has_retries = False
+        has_retries, self._answered = False, None
         passes = list(self._routes.values())
         for route in passes:
             await route.begin(self._ledger)
@@ -222,49 +244,70 @@ class Outbox:
     async def _step(self, route: Route, passes: list[Route]) -> bool:
         """One batch of one lane; at its end the lane leaves `passes`, or starts over if refusals
         left stubs to send. True if the centre put some of it off."""
-        began_ms, marks = self._clock.monotonic_ms(), route.marks
-        chosen = await route.choose(self._ledger, is_probe=not self._client.is_online)
-        if not chosen.owed:
+        is_online = self._client.is_online
+        body = await route.next(self._ledger, is_probe=not is_online)
+        if body is None:
+            await self._store_verdicts()
             if route.has_refused:
                 await route.begin(self._ledger)
             else:
                 route.put_off = route.late
                 passes.remove(route)
             return False
-        verdicts = await self._submit(route, chosen)
+        began_ms, marks, count = self._clock.monotonic_ms(), route.marks, len(body.lines)
+        verdicts = await self._exchange(route, body, looks_ahead=is_online)
         if verdicts is None:
             return True
-        settled = await self._settle(route, chosen, verdicts)
         took_s = self._since_s(began_ms)  # our own disk may be the slow one
-        route.pace.took(len(chosen.owed), chosen.size, took_s)
-        self._measure(settled, took_s)
-        if self._clock.monotonic_ms() - self._read_ms >= REFRESH_MS:
-            await self.refresh()
         is_newest, route.marks = route.marks == marks, route.marks + 1
-        if is_newest:
-            await self.heard(route.lane, verdicts.high_water, route.marks)
-        return settled < len(chosen.owed)
+        self._answered = Answered(route, body, verdicts, route.marks if is_newest else None)
+        settled = sum(map(is_settled, body.chosen.owed, verdicts.verdicts))
+        route.pace.took(count, body.chosen.size, took_s)
+        self._measure(settled, took_s)
+        return settled < count
 
-    async def _settle(self, route: Route, chosen: Chosen, verdicts: Verdicts) -> int:
-        """How many have a verdict now."""
-        at_ms, said = self._clock.now_ms(), verdicts.verdicts
-        refused = await self._ledger.settle(route.lane, chosen.owed, said, PUSH, at_ms)
-        route.has_refused |= bool(refused)
-        settled = sum(map(is_settled, chosen.owed, said))
-        route.passed(chosen, settled)
-        return settled
-
-    async def _submit(self, route: Route, chosen: Chosen) -> Verdicts | None:
-        """None: these got no verdict, and the pass goes on, with fewer at once or behind one."""
+    async def _exchange(self, route: Route, body: Body, *, looks_ahead: bool) -> Verdicts | None:
+        """This body's verdicts; what else is to be done is done while it is on its way."""
+        sending = asyncio.create_task(self._submit(route, body))
         try:
-            verdicts = await self._patiently(route.lane, chosen.owed)
+            await self._store_verdicts()
+            if self._clock.monotonic_ms() - self._read_ms >= REFRESH_MS:
+                await self.refresh()
+            if looks_ahead and not body.chosen.is_live:
+                await route.prepare(self._ledger)
+            verdicts = await sending
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        if verdicts is None:
+            if route.is_suspect:
+                route.passed(body.chosen, 0)
+            route.retreat()
+        return verdicts
+
+    async def _store_verdicts(self) -> None:
+        """Of the last body that was answered. If it fails its records are sent once more."""
+        answered, self._answered = self._answered, None
+        if answered is None:
+            return
+        route, body, verdicts, marks = answered
+        said, owed, at_ms = verdicts.verdicts, body.chosen.owed, self._clock.now_ms()
+        refused = await self._ledger.settle(route.lane, owed, said, PUSH, at_ms)
+        route.has_refused |= bool(refused)
+        route.passed(body.chosen, sum(map(is_settled, owed, said)))
+        if marks is not None:
+            await self.heard(route.lane, verdicts.high_water, marks)
+
+    async def _submit(self, route: Route, body: Body) -> Verdicts | None:
+        """None: these got no verdict, and the pass goes on, with fewer at once or behind one."""
+        count = len(body.lines)
+        try:
+            verdicts = await self._patiently(route.lane, body.lines)
         except NotAVerdict:
             if route.is_suspect:
                 raise
-            route.pace.stumbled(len(chosen.owed))
-            if len(chosen.owed) == 1:
-                route.is_suspect = True
-                route.passed(chosen, 0)
+            route.pace.stumbled(count)
+            route.is_suspect = count == 1
             return None
         except CenterUnavailable:
             route.pace.failed()
@@ -272,9 +315,8 @@ class Outbox:
         route.is_suspect = False
         return verdicts
 
-    async def _patiently(self, lane: str, owed: Sequence[Owed]) -> Verdicts:
+    async def _patiently(self, lane: str, lines: Sequence[Line]) -> Verdicts:
         """A line that was good a moment ago is tried again at once; a dead one is not."""
-        lines = [one.line for one in owed]
         again = AsyncRetrying(
             retry=retry_if_exception(_is_of_the_line),
             stop=stop_after_attempt(TRIES if self._client.is_online else 1),

@@ -8,7 +8,7 @@ owed and are sent again. Everything but records goes over HTTP as before.
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import nats
@@ -47,6 +47,13 @@ class StreamClient(CenterClient):
         self._linking = asyncio.Lock()
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
         self._is_confirmed = False
+        self._delivered: dict[str, set[int]] = {}
+
+    by_broker = True
+
+    def delivered(self, lane: str | None = None) -> Set[tuple[str, int]]:
+        held = self._delivered.items()
+        return {(name, seq) for name, seqs in held if lane in (None, name) for seq in seqs}
 
     @property
     def is_online(self) -> bool:
@@ -72,6 +79,8 @@ class StreamClient(CenterClient):
                 marks = {**headers, ATTEMPT: attempt, "Nats-Msg-Id": attempt}
                 await self._deliver(line, RECORDS + lane, body, marks)
                 is_delivered = True
+                seqs = {each.seq for each in lines}
+                self._delivered.setdefault(lane, set()).update(seqs)
                 said = _read(await answer)
         except BROKEN as broken:
             self._is_confirmed = False
@@ -81,6 +90,7 @@ class StreamClient(CenterClient):
             raise
         finally:
             del self._waiting[attempt]
+        self._delivered[lane] -= seqs
         self._is_confirmed, self.answered_ms = True, self._clock.monotonic_ms()
         return Verdicts(pick(lines, said.verdicts), said.high_water)
 

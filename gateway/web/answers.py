@@ -279,8 +279,12 @@ class PhotoShown(BaseModel):
     size: int
 
 
+Delivery = Literal["未传", "已送达", "已确认", "被退回"]
+"""已送达: a broker has it and the centre has not spoken yet. 已确认: the centre has."""
+
+
 class PassageRow(BaseModel):
-    """One vehicle in the history. `delivery`: 待传, 已传, 被退回; null before there is a record."""
+    """One vehicle in the history. `delivery` is null before there is a record."""
 
     id: str
     lane: str
@@ -293,7 +297,7 @@ class PassageRow(BaseModel):
     shift_id: int
     record_id: str | None
     seq: int | None
-    delivery: Literal["待传", "已传", "被退回"] | None
+    delivery: Delivery | None
 
 
 class PassagePage(BaseModel):
@@ -337,7 +341,7 @@ class CorrectionFacts(BaseModel):
     reason: str
     approval: ApprovalShown
     saved_at_ms: int
-    delivery: Literal["待传", "已传", "被退回"] | None
+    delivery: Delivery | None
 
 
 class PassageFacts(PassageRow):
@@ -389,6 +393,9 @@ class SyncShown(BaseModel):
     online: bool
     backlog: Backlog
     parked: list[Parked]
+    by_broker: bool = False
+    delivered: int = 0
+    """So many of the backlog are with the broker."""
 
 
 class Receipts(BaseModel):

@@ -4,7 +4,7 @@ Reads short pages and writes nothing. Card and tag numbers leave masked.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -49,6 +49,13 @@ class Sync(Protocol):
     async def parked(self) -> Sequence[Mapping[str, Any]]:
         """[{seq, id, reason}]"""
 
+    @property
+    def by_broker(self) -> bool:
+        """Records go by way of one."""
+
+    def delivered(self, lane: str | None = None) -> Set[tuple[str, int]]:
+        """(lane, seq) of what a broker has and the centre has not spoken of, in this life."""
+
 
 class Shelf(Protocol):
     """The parameter tables in force, and their ages."""
@@ -89,7 +96,7 @@ class PassageQuery(BaseModel):
 async def passages(request: web.Request, asked: PassageQuery) -> web.Response:
     sql, values = _selection(asked)
     rows = await request.app[STORE].rows(sql, *values, asked.limit + 1)
-    page = [_row(row) for row in rows[: asked.limit]]
+    page = [_row(row, request) for row in rows[: asked.limit]]
     last = rows[asked.limit - 1] if len(rows) > asked.limit else None
     more = f"{last['opened_ms']}.{last['id']}" if last else None
     return answer({"passages": page, "next": more})
@@ -108,7 +115,7 @@ async def passage(request: web.Request) -> web.Response:
     corrections = await _corrections(request, row)
     return answer(
         {
-            **_row(row),
+            **_row(row, request),
             **facts,
             "record": _record(row),
             "fate": _fate(row),
@@ -154,7 +161,15 @@ async def sync(request: web.Request) -> web.Response:
     known = request.app[SYNC]
     parked = (await known.parked())[:PARKED_SHOWN_MAX]
     backlog = await known.backlog()
-    return answer({"online": known.state()["online"], "backlog": backlog, "parked": parked})
+    return answer(
+        {
+            "online": known.state()["online"],
+            "backlog": backlog,
+            "parked": parked,
+            "by_broker": known.by_broker,
+            "delivered": len(known.delivered()),
+        }
+    )
 
 
 @routes.api("GET", "/api/receipts", summary="被上级退回的流水及原因", answers={200: Receipts})
@@ -240,7 +255,7 @@ async def _passage(request: web.Request) -> Any:
     return rows[0]
 
 
-def _row(row: Any) -> dict[str, Any]:
+def _row(row: Any, request: web.Request) -> dict[str, Any]:
     return {
         "id": row["id"],
         "lane": row["lane"],
@@ -253,14 +268,17 @@ def _row(row: Any) -> dict[str, Any]:
         "shift_id": row["shift_id"],
         "record_id": row["record_id"],
         "seq": row["seq"],
-        "delivery": delivery_of(row),
+        "delivery": delivery_of(row, request.app[SYNC].delivered),
     }
 
 
-def delivery_of(row: Any) -> str | None:
+def delivery_of(row: Any, delivered: Callable[[str], Set[tuple[str, int]]]) -> str | None:
+    """Of a row with lane, seq and verdict; None before there is a record."""
     if row["seq"] is None:
         return None
-    return {None: "待传", "refused": "被退回"}.get(row["verdict"], "已传")
+    if row["verdict"] is not None:
+        return "被退回" if row["verdict"] == "refused" else "已确认"
+    return "已送达" if (row["lane"], row["seq"]) in delivered(row["lane"]) else "未传"
 
 
 def _record(row: Any) -> dict[str, Any] | None:
@@ -299,7 +317,7 @@ async def _corrections(request: web.Request, row: Any) -> list[dict[str, Any]]:
                 "reason": line["reason"],
                 "approval": _approval(line["approval"]),
                 "saved_at_ms": found["saved_ms"],
-                "delivery": delivery_of(found),
+                "delivery": delivery_of(found, request.app[SYNC].delivered),
             }
         )
         before = line

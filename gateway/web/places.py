@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from gateway.errors import NotFound
-from gateway.web import drawing, history, mending, page
+from gateway.web import drawing, history, mending, page, syncing
 from gateway.web.api import Api, require
 from gateway.web.blocks import Block, age, day, facts, freshness, line, moment, money, plate
 from gateway.web.documents import Document, lamp_row, lane_asked, read_answer
@@ -103,6 +103,17 @@ async def correct(request: web.Request) -> web.Response:
     return answer(await mending.document(request, speech(request)))
 
 
+@routes.api(
+    "GET",
+    "/api/places/resend/{id}",
+    summary="原样重传一条被退回的流水：为什么",
+    answers={200: Place},
+    faults=(404,),
+)
+async def resend(request: web.Request) -> web.Response:
+    return answer(await syncing.resend(request, speech(request)))
+
+
 async def _menu(request: web.Request, say: Say) -> Document:
     places = MENU + (FOR_MASTERS if require(request).role == "master" else ())
     tiles = [{"label": say(name), "go": name} for name in places]
@@ -158,31 +169,6 @@ async def _devices(request: web.Request, say: Say) -> Document:
     twins = [line(f"▲ {say('twins')}", "warn")] if lane.get("is_training") else []
     rows = [lamp_row(name, lamp, say) for name, lamp in lane["devices"].items()]
     return {"blocks": [*twins, {"rows": rows}]}
-
-
-async def _sync(request: web.Request, say: Say) -> Document:
-    told, lane = read_answer(await history.sync(request)), lane_asked(request).snapshot()
-    backlog, parked = told["backlog"], told["parked"]
-    passages = await _passages_of(request, [record["id"] for record in parked])
-    mended = await _mended(request, list(passages.values()), say)
-    rows = [_parked(record, passages.get(record["id"], ""), mended, say) for record in parked]
-    standing = lane.get("standing", {}).get("state", "open")
-    return {
-        "blocks": [
-            facts(
-                (say("sync.link"), say("sync.up" if told["online"] else "sync.down")),
-                (say("lane"), say(f"standing.{standing}")) if standing != "open" else None,
-                (say("sync.unsent"), say("records", n=backlog["count"])),
-                (say("sync.first"), day(lane["sync"]["oldest_unsent_ms"])),
-                (say("sync.eta"), age(backlog["drain_s"], say)),
-            ),
-            line(f"✓ {say('sync.can')}", "good"),
-            line(f"✕ {say('sync.cannot')}"),
-            {"h": say("parked")},
-            {"rows": rows, "empty": say("parked.none")},
-            *([line(say("parked.call"))] if parked else []),
-        ]
-    }
 
 
 async def _versions(request: web.Request, say: Say) -> Document:
@@ -251,25 +237,11 @@ PLACES: dict[str, Maker] = {
     "history": _history,
     "suspended": _suspended,
     "devices": _devices,
-    "sync": _sync,
+    "sync": syncing.document,
     "versions": _versions,
     "shiftEnd": _shift_end,
     **FORMS,
 }
-
-
-def _parked(
-    record: dict[str, Any], passage_id: str, mended: dict[str, str], say: Say
-) -> dict[str, Any]:
-    """改正后重传: the correction is a new record, which is sent by itself."""
-    told = [{"b": f"#{record['seq']} {record['reason']}"}, record["id"]]
-    if after := mended.get(passage_id):
-        opens = {"label": say("passage"), "go": f"passage/{passage_id}"}
-        return {"look": "warn", "parts": [*told, after], "button": opens}
-    if not passage_id:
-        return {"look": "bad", "parts": told}
-    mends = {"label": say("correct.again"), "go": f"correct/{passage_id}"}
-    return {"look": "bad", "parts": told, "button": mends}
 
 
 def _fate(told: dict[str, Any]) -> str:
@@ -349,26 +321,3 @@ def _rehearsed(report: dict[str, Any] | None, say: Say) -> list[str]:
 def _example(one: dict[str, Any]) -> str:
     sums = f"{money(one['before_fen'])} → {money(one['after_fen'])}"
     return f"{one['station_name']} {one['vehicle_type']}：{sums}"
-
-
-async def _passages_of(request: web.Request, ids: list[str]) -> dict[str, str]:
-    """Record → the passage it is of."""
-    places = ",".join("?" * len(ids))
-    sql = f"SELECT id, passage_id FROM record WHERE id IN ({places})"  # noqa: S608 only marks
-    rows = await request.app[history.STORE].rows(sql, *ids) if ids else []
-    return {row["id"]: row["passage_id"] for row in rows}
-
-
-async def _mended(request: web.Request, passages: list[str], say: Say) -> dict[str, str]:
-    """Passage → its newest correction, and where that is."""
-    places = ",".join("?" * len(passages))
-    sql = (
-        "SELECT r.passage_id, r.seq, d.verdict FROM record r"  # noqa: S608 only marks
-        " LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq"
-        f" WHERE r.corrects IS NOT NULL AND r.passage_id IN ({places}) ORDER BY r.seq"
-    )
-    rows = await request.app[history.STORE].rows(sql, *passages) if passages else []
-    return {
-        row["passage_id"]: say("correct.since", seq=row["seq"], fate=history.delivery_of(row))
-        for row in rows
-    }

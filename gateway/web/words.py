@@ -182,7 +182,8 @@ sync.down | 离线 | Offline
 sync.eta | 预计传完 | Done in
 sync.first | 最早一笔 | Oldest
 sync.link | 上级连接 | Centre
-sync.unsent | 待传 | Unsent
+sync.delivered | 已送达，等中心确认 | With the broker
+sync.unsent | 未传 | Unsent
 sync.up | 已联网 | Online
 table.axle_limits | 轴限 | Axle limits
 table.minimum_fares | 最小费额 | Minimum fares
@@ -234,6 +235,14 @@ correct.done | 更正 {id} | Corrects {id}
 correct.hint | 原来的流水不动，另记一条；点要改的，没点的不变 | A new record; what is not tapped stays
 correct.again | 改正后重传 | Correct, send again
 correct.paid | 从卡上扣的款不能更正，多扣少扣按退费、补费办理 | What the card paid stays as it is
+resend | 原样重传 | Send again
+resend.by | 站长 {who} · {at} | {who} · {at}
+resend.hint | 流水没有错、中心已改好时用；内容一个字不变，不会重复收费 | When the record was right; not a byte changes
+resend.refused | 重传后又被退回：{reason} | Refused again: {reason}
+resend.taken | ✓ 重传后中心已确认 | ✓ Confirmed
+resend.waits | 正在重传，等中心答复 | On its way again
+resend.words | 中心的话 | The centre says
+resent | 重传过的 | Sent again
 correct.since | 已更正 #{seq}，{fate} | Corrected by #{seq}, {fate}
 correct.yuan | 实收金额 元 | Collected CNY
 carry | 离线搬运 | Carry
@@ -369,6 +378,7 @@ event.SaveRequested | 数据保存 | Save
 event.Suspended | 挂起 | Put aside
 event.VehicleClassified | 确认车型车种 | Vehicle classified
 event.VehicleWeighed | 计重 | Weighed
+event.record_resent | 原样重传 | Sent again
 event.corrected | 更正 | Corrected
 event.refused_confirm_entry | 站Hex码不对，没有执行 | Entry refused
 event.refused_correction | 更正没有通过授权 | Correction refused
@@ -397,6 +407,7 @@ REASONS = {
     "weigh": "称台故障 跟车过磅 轴数识别错 其他",
     "photo": "相机故障 雨雪遮挡 车已驶过 其他",
     "correct": "车牌录错 车型车种录错 计重录错 金额录错 收费方式录错 其他",
+    "resend": "中心已改好 中心要求重传 已与中心核对 其他",
     "pause": "临时离开 设备故障 交接班 其他",
     "close": "设备故障 不能扣款 交通管制 本班结束 其他",
 }

@@ -67,7 +67,7 @@ async def test_with_the_centre_down_a_car_pays_by_what_it_accumulated(booth: Boo
     record_id = shot["passage"]["record"]["id"]
     assert await lines_of(booth, record_id) == []
     facts = await booth.get(f"/api/passages/{shot['passage']['id']}")
-    assert (facts["state"], facts["delivery"]) == ("saved", "待传")
+    assert (facts["state"], facts["delivery"]) == ("saved", "未传")
 
     await booth.disarm()
     await all_sent(booth)

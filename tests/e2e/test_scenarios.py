@@ -653,7 +653,7 @@ async def test_a_passage_tells_its_story_without_a_whole_card_number(booth: Boot
 
     async def sent() -> bool:
         facts = await booth.get(f"/api/passages/{record['passageId']}")
-        return facts["delivery"] == "已传" and facts["fate"]["via"] == "push"
+        return facts["delivery"] == "已确认" and facts["fate"]["via"] == "push"
 
     await until(sent, "the history says that it was sent")
 

@@ -59,7 +59,7 @@ async def test_a_receipt_carried_in_settles_what_the_line_could_not(
 
     await until(is_settled, "nothing unsent any more")
     facts = await booth.get(f"/api/passages/{shot['passage']['id']}")
-    assert (facts["fate"]["via"], facts["delivery"]) == ("receipt", "已传")
+    assert (facts["fate"]["via"], facts["delivery"]) == ("receipt", "已确认")
     again = await hand_in(booth, receipt)
     assert again.body == {**taken.body, "settled": 0, "said": {}, "was_known": True}
     assert (await booth.center.lane())["high_water"] >= seq

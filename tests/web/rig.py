@@ -6,7 +6,7 @@ Every JSON answer that passes through is held against the OpenAPI document.
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +116,11 @@ class FakeLane:
 
 
 class FakeSync:
+    by_broker = False
+
+    def __init__(self) -> None:
+        self.held: set[tuple[str, int]] = set()
+
     def state(self) -> dict[str, Any]:
         return {"online": False, "unsent": 2, "oldest_unsent_ms": 1, "eta_s": None, "parked": 1}
 
@@ -124,6 +129,9 @@ class FakeSync:
 
     async def parked(self) -> list[Mapping[str, Any]]:
         return [{"seq": 4, "id": "R4", "reason": "站码不存在"}]
+
+    def delivered(self, lane: str | None = None) -> Set[tuple[str, int]]:
+        return {one for one in self.held if lane in (None, one[0])}
 
 
 DEMO = Path(gateway.__file__).parent / "parameters" / "demo"

@@ -145,7 +145,7 @@ async def test_a_passage_tells_what_became_of_its_record(browser: Any, listener:
     await delivery(listener, 3, "duplicate")
     await delivery(listener, 4, "refused", "站码不存在")
     rows = (await get(browser, "/api/passages"))["passages"]
-    assert [row["delivery"] for row in rows] == ["被退回", "已传", "已传", "待传"]
+    assert [row["delivery"] for row in rows] == ["被退回", "已确认", "已确认", "未传"]
     told = await get(browser, "/api/passages/X03-P4")
     assert (told["state"], told["record_id"]) == ("saved", "R4")
     assert told["fate"] == {
@@ -155,6 +155,19 @@ async def test_a_passage_tells_what_became_of_its_record(browser: Any, listener:
         "at_ms": 4004,
     }
     assert told["record"]["tac"] == "E5383359"
+
+
+async def test_what_a_broker_holds_is_delivered_until_the_centre_has_spoken(
+    browser: Any, listener: Listener
+) -> None:
+    for n in (1, 2, 3):
+        await passage(listener, n)
+        await record(listener, n)
+    await delivery(listener, 3, "accepted")
+    listener.parts.sync.held = {("X03", 2), ("X03", 3), ("X04", 1)}
+    rows = (await get(browser, "/api/passages"))["passages"]
+    assert [row["delivery"] for row in rows] == ["已确认", "已送达", "未传"]
+    assert (await get(browser, "/api/sync"))["delivered"] == 3
 
 
 async def test_an_open_passage_has_no_record_yet(browser: Any, listener: Listener) -> None:
@@ -244,6 +257,8 @@ async def test_devices_sync_parameters_and_receipts_are_shown(browser: Any) -> N
         "online": False,
         "backlog": {"count": 2, "oldest_age_s": 61.5, "drain_s": None},
         "parked": [{"seq": 4, "id": "R4", "reason": "站码不存在"}],
+        "by_broker": False,
+        "delivered": 0,
     }
     assert (await get(browser, "/api/receipts"))["receipts"] == sync["parked"]
     assert (await get(browser, "/api/parameters"))["parameters"][0]["name"] == "stations"

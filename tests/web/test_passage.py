@@ -100,7 +100,7 @@ async def test_a_car_is_taken_through_by_http_and_every_answer_is_as_promised(
     facts = await (await booth.browser.get(f"/api/passages/{passage}")).json()
     assert (facts["state"], facts["record_id"]) == ("saved", record["id"])
     assert facts["record"]["tac"] == record["tac"]
-    assert facts["delivery"] == "待传"
+    assert facts["delivery"] == "未传"
     answer = await booth.browser.get(f"/api/passages/{passage}/timeline")
     text = await answer.text()
     entries = (await answer.json())["entries"]

@@ -88,6 +88,27 @@ async def test_parked_records_come_with_the_centres_words(around: Listener) -> N
     assert rows[0]["parts"][0] == {"b": "#4 站码不存在"}
 
 
+async def test_what_waits_at_a_broker_is_told_apart(around: Listener) -> None:
+    browser, sync = await around.signed_in(), around.parts.sync
+    facts = (await look(browser, "sync"))["blocks"][0]["facts"]
+    assert "已送达" not in str(facts)
+    sync.by_broker, sync.held = True, {("X03", 5)}
+    facts = dict((await look(browser, "sync"))["blocks"][0]["facts"])
+    assert (facts["未传"], facts["已送达，等中心确认"]) == ("1 笔", "1 笔")
+
+
+async def test_a_refused_record_is_sent_again_as_it_is_by_a_masters_word(around: Listener) -> None:
+    browser = await around.signed_in()
+    told = await look(browser, "resend/R4")
+    assert "站码不存在" in str(told["blocks"][0])
+    assert told["primary"]["off"] is True
+    told = await look(browser, "resend/R4", reason="中心已改好")
+    assert told["primary"]["path"] == "/api/parked/R4/resend"
+    assert told["primary"]["body"] == {"reason": "中心已改好"}
+    assert told["primary"]["needs_credentials"] is True
+    await look(browser, "resend/R5", 404)
+
+
 @pytest.mark.parametrize("name", [n for n in REASONS if n in ("cancel", "gone", "handover")])
 async def test_a_reason_is_a_command_ready_to_go(around: Listener, name: str) -> None:
     around.x03.allowed = ["cancel", "hand_over"]

@@ -50,7 +50,7 @@ const part = value => (value?.plate !== undefined ? chip(value.plate, value.colo
 
 export const deedOf = (app, action) => button(action.label, () => app.run(action), { off: action.off || app.isBusy });
 
-const row = (app, { look = '', parts, go, button: action }) => html`<li class=${look}>${go ? html`<button class="line" @click=${() => app.go(go)}>${parts.map(part)}</button>` : parts.map(part)}${action ? deedOf(app, action) : nothing}</li>`;
+const row = (app, { look = '', parts, go, button: action }) => html`<li class=${look}>${go ? html`<button class="line" @click=${() => app.go(go)}>${parts.map(part)}</button>` : parts.map(part)}${[action ?? []].flat().map(each => deedOf(app, each))}</li>`;
 
 /** Made by gateway/web/blocks.py. */
 const BLOCKS = {

@@ -7,7 +7,8 @@ from tests.web.ui.conftest import Screen
 
 PLACES = (
     "menu", "history", "passage/X03-4", "suspended", "devices", "sync", "versions", "pairing",
-    "approvals", "settings", "standing", "carry", "correct/X03-4", "shiftEnd", "shift", "stations",
+    "approvals", "settings", "standing", "carry", "correct/X03-4", "resend/R1", "shiftEnd", "shift",
+    "stations",
 )  # fmt: skip
 ASKED = {
     "why": ("priced", "cancel"),
@@ -24,7 +25,7 @@ DIALOGS = {
 
 async def go(screen: Screen, place: str) -> None:
     """A place, as its button would open it."""
-    await screen.show("idle_suspended")
+    await screen.show("idle_offline" if place == "sync" else "idle_suspended")
     await screen.page.evaluate("async place => (await import('/app.js')).app.go(place)", place)
     await screen.page.wait_for_selector(".work .scroll")
 

@@ -603,7 +603,7 @@ ANSWERS: dict[str, Any] = {
         },
         {
             "rows": [
-                {"parts": _vehicle("甘A12345", "42.80", "待传"), "go": "passage/X03-4"},
+                {"parts": _vehicle("甘A12345", "42.80", "已送达"), "go": "passage/X03-4"},
                 {
                     "look": "bad",
                     "parts": _vehicle("青B50271", "23.40", "被退回"),
@@ -726,7 +726,7 @@ ANSWERS: dict[str, Any] = {
     ),
     "GET places/sync": place(
         "同步",
-        {"facts": [["待传", "12 笔"]]},
+        {"facts": [["未传", "9 笔"], [SAY("sync.delivered"), "3 笔"], [SAY("parked"), "2 笔"]]},
         {"p": "✓ 可以做：照常收费、照相、站长授权", "look": "good"},
         {"h": "被退回"},
         {
@@ -734,19 +734,56 @@ ANSWERS: dict[str, Any] = {
                 {
                     "look": "bad",
                     "parts": [{"b": "#1040 车牌颜色不符"}, RECORD["id"]],
-                    "button": {"label": SAY("correct.again"), "go": "correct/X03-4"},
+                    "button": [
+                        {"label": SAY("correct.again"), "go": "correct/X03-4"},
+                        {"label": SAY("resend"), "go": "resend/R1"},
+                    ],
                 },
                 {
                     "look": "warn",
                     "parts": [
                         {"b": "#1038 站码不存在"},
-                        SAY("correct.since", seq=1041, fate="已传"),
+                        SAY("correct.since", seq=1041, fate="已确认"),
                     ],
                     "button": {"label": SAY("passage"), "go": "passage/X03-4"},
                 },
             ]
         },
+        {"h": SAY("resent")},
+        {
+            "rows": [
+                {
+                    "look": "good",
+                    "parts": [
+                        {"b": f"#1035 {SAY('resend.taken')}"},
+                        SAY("resend.by", who="9001", at="11-18 09:12:40"),
+                        "中心已改好",
+                    ],
+                }
+            ]
+        },
     ),
+    "GET places/resend/R1": place(
+        SAY("resend"),
+        {"facts": [[SAY("seq"), "#1040"], [SAY("resend.words"), "车牌颜色不符"]]},
+        {"p": SAY("resend.hint"), "look": ""},
+        {
+            "choices": [[text, text] for text in REASONS["resend"].split()],
+            "name": "reason",
+            "label": SAY("reason"),
+            "chosen": "中心已改好",
+        },
+        {"credentials": SAY("master.number")},
+        primary={
+            "label": SAY("resend"),
+            "method": "POST",
+            "path": "/api/parked/R1/resend",
+            "body": {"reason": "中心已改好"},
+            "needs_credentials": True,
+            "leaves": True,
+        },
+    ),
+    "POST parked/R1/resend": {"lane": "X03", "seq": 1040, "id": "R1", "state": "resending"},
     "GET places/versions": place(
         "版本",
         {"rows": [{"look": "warn", "parts": [{"b": "状态名单"}, "20251118001 · 3 天前更新"]}]},

@@ -95,6 +95,33 @@ async def test_a_plate_that_was_keyed_wrong_is_corrected_by_a_linked_record(
     await booth.center.arrived(made["record_id"])
 
 
+async def test_a_refused_record_goes_again_as_it_is_and_the_screen_says_what_came_of_it(
+    booth: Booth, page: Page
+) -> None:
+    await booth.arm("center", "refuse")
+    await booth.put("car")
+    await booth.drive("saved")
+    record = booth.shot["passage"]["record"]
+    await page.locator(".chip:has-text('退回 1 笔')").click()
+    await at(page, "同步")
+    row = page.locator(f".rows li:has-text('{record['id']}')")
+    assert "拒收" in await row.inner_text()
+    await booth.disarm()
+    await row.get_by_role("button", name="原样重传").click()
+    await at(page, "原样重传")
+    assert await page.locator("[data-primary]").is_disabled()
+    await page.get_by_role("radio", name="中心已改好").click()
+    await page.wait_for_selector("[data-primary]:not(:disabled)")
+    await page.locator("input[name=operator]").fill("9001")
+    await key_in(page, "9001")
+    await page.locator("[data-primary]").click()
+    await at(page, "同步")
+    await page.wait_for_selector(f".rows li:has-text('#{record['seq']} ✓ 重传后中心已确认')")
+    await booth.center.arrived(record["id"])
+    passage = booth.shot["passage"]["id"]
+    assert (await booth.get(f"/api/passages/{passage}"))["delivery"] == "已确认"
+
+
 async def test_an_export_is_taken_away_and_a_wrong_receipt_refused(
     booth: Booth, page: Page, tmp_path: Path
 ) -> None:
