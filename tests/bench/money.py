@@ -62,6 +62,8 @@ def _commits(
     note = f"best of {TURNS} × {len(alone['commit'])} rounds; {burden}"
     return [
         Figure(f"commit ÷ raw append, {where}", _ratio(alone), "×", GOAL_RATIO, note),
+        Figure(f"  in the thread that writes, {where}", _inside(alone), "×", note=_INSIDE),
+        Figure(f"  ÷ raw append handed over alike, {where}", _alike(alone), "×", note=_ALIKE),
         *(_call(name, values, where) for name, values in alone.items() if name != "bytes"),
         Figure(
             f"eight lanes ÷ one, {where}", _gain(shared), "×", GOAL_SHARED, _shared(shared),
@@ -92,6 +94,18 @@ def _samples(
 
 def _ratio(alone: Samples) -> float:
     return p50(alone["commit"]) / p50(alone["appended"])
+
+
+_INSIDE = "drafted, hashed, written, synced; neither reads through the event loop"
+_ALIKE = "the rival, too, is written by a thread and awaited on the event loop"
+
+
+def _inside(alone: Samples) -> float:
+    return p50(alone["inside"]) / p50(alone["appended"])
+
+
+def _alike(alone: Samples) -> float:
+    return p50(alone["commit"]) / p50(alone["appended, handed over"])
 
 
 def _gain(together: Samples) -> float:
