@@ -1,15 +1,20 @@
 """No configuration owns what is owed: a legal change leaves the queue as it is, byte for byte."""
 
+import asyncio
 import copy
+import hashlib
+import itertools
+import shutil
 import sqlite3
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from gateway import config
 from gateway.app import gateway
@@ -19,6 +24,7 @@ from gateway.units import SystemClock
 from tests.sync.rig import SAVED_MS, record
 
 FOLDER = Path(config.__file__).parent
+TABLES = FOLDER / "parameters" / "demo"
 QUEUE = {
     "record": "SELECT * FROM record ORDER BY lane, seq",
     "delivery": "SELECT * FROM delivery ORDER BY lane, seq",
@@ -26,11 +32,157 @@ QUEUE = {
     "consumer": "SELECT * FROM consumer ORDER BY name",
     "evidence": "SELECT * FROM evidence ORDER BY sha256",
 }
-NATS = {"transport": "nats", "nats": ["nats://127.0.0.1:9"]}
-Change = Callable[[dict[str, Any]], None]
+Told = dict[str, Any]
+Change = Callable[[Told], Any]
 
 
-def _enable(told: dict[str, Any], on: int, off: int | None = None) -> None:
+class One(NamedTuple):
+    """One setting gets another legal value."""
+
+    path: tuple[str, ...]
+    """Of the section and the key; of one kind of device `("lane", "scale", "serial", "url")`."""
+    value: Any
+    """ABSENT: the key is taken out."""
+
+    @property
+    def slot(self) -> tuple[str, ...]:
+        """Two that touch the same cannot be made at once."""
+        kinds = {"pcsc", "opencv", "serial", "sim", "none"}
+        return tuple(itertools.takewhile(lambda part: part not in kinds, self.path))
+
+
+ABSENT = object()
+SAMPLES: dict[tuple[str, ...], Any] = {
+    ("listen", "host"): "127.0.0.9",
+    ("lan", "host"): "192.0.2.1",
+    ("lan", "names"): ["lane.test"],
+    ("station", "hex"): "62010B32",
+    ("station", "id"): "G0030620010021",
+    ("station", "name"): "兰州南新",
+    ("lane", "name"): "X09",
+    ("lane", "title"): "九道",
+    ("lane", "lane_id"): "G00306200100202010090",
+    ("lane", "card", "pcsc", "reader"): "One",
+    ("lane", "psam", "pcsc", "reader"): "Two",
+    ("lane", "obu", "pcsc", "reader"): "Three",
+    ("lane", "camera", "opencv", "url"): "/dev/video9",
+    ("lane", "scale", "serial", "url"): "/dev/ttyS9",
+    ("center", "url"): "http://127.0.0.1:9",
+    ("center", "nats"): ["nats://127.0.0.1:9", "tls://127.0.0.1:10"],
+    ("center", "token"): "another-token",
+    ("center", "parameter_key"): "ab" * 32,
+    ("consumer", "name"): "other",
+    ("consumer", "token"): "a-token-of-enough-length-0123456789",
+    ("parameters", "folder"): str(TABLES),
+}
+"""A legal value of each setting whose limits do not name one. A new setting wants one here."""
+BY_HAND = {("data",), ("spool", "folder")}
+"""Whoever changes these moves a folder: see the tests at the end."""
+
+
+def every_change(model: type[config.Section], at: tuple[str, ...] = ()) -> Iterator[One]:
+    """Of each setting of the model each limit, each word, each kind of device, and none."""
+    for name, field in model.model_fields.items():
+        path = (*at, name)
+        if not field.is_required() and path not in BY_HAND:
+            yield One(path, ABSENT)
+        sections = list(_sections(field.annotation))
+        for section in sections:
+            kind = _kind(section) if len(sections) > 1 else ()
+            yield from every_change(section, path + kind)
+        if not sections and path not in BY_HAND:
+            yield from (One(path, value) for value in _values(path, field))
+
+
+def _sections(annotation: Any) -> Iterator[type[config.Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, config.Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
+
+
+def _kind(section: type[config.Section]) -> tuple[str, ...]:
+    return get_args(section.model_fields["driver"].annotation)
+
+
+def _values(path: tuple[str, ...], field: FieldInfo) -> list[Any]:
+    limits = [
+        getattr(limit, name)
+        for limit in field.metadata
+        for name in ("ge", "le")
+        if hasattr(limit, name)
+    ]
+    if limits:
+        return limits
+    parts = [field.annotation, *get_args(field.annotation)]
+    if words := [word for part in parts if get_origin(part) is Literal for word in get_args(part)]:
+        return words
+    if field.annotation is bool:
+        return [True, False]
+    assert path in SAMPLES, f"say a legal value of {'.'.join(path)} in SAMPLES"
+    return [SAMPLES[path]]
+
+
+def rounds(changes: Iterable[One]) -> list[list[One]]:
+    """As few configurations as take all of them."""
+    packed: list[list[One]] = []
+    for one in changes:
+        fitting = (r for r in packed if not any(_touch(one.slot, other.slot) for other in r))
+        if (found := next(fitting, None)) is not None:
+            found.append(one)
+        else:
+            packed.append([one])
+    return packed
+
+
+def _touch(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def made(changes: Iterable[One]) -> Change:
+    def change(told: Told) -> None:
+        told["lane"][1]["enabled"] = True
+        told["consumer"] = [{"name": "demo", "token": SAMPLES["consumer", "token"]}]
+        for path, value in changes:
+            *above, name = path
+            section = _section(told, above)
+            if value is ABSENT:
+                section.pop(name, None)
+            else:
+                section[name] = value
+        station = told["station"]["id"]
+        for lane in told["lane"]:
+            lane["lane_id"] = station + lane["lane_id"][len(station) :]
+        if told["center"].get("transport") == "nats":
+            told["center"].setdefault("nats", SAMPLES["center", "nats"])
+
+    return change
+
+
+def _section(told: Told, above: list[str]) -> Told:
+    """The one that has the key; a device of this kind is made, with all that it needs."""
+    section, path = told, list[str]()
+    for part in above:
+        path.append(part)
+        if part in ("lane", "consumer"):
+            section = section[part][0]
+        elif path[0] == "lane" and len(path) == 3:
+            needed = {p[3]: v for p, v in SAMPLES.items() if p[:3] == tuple(path) and len(p) == 4}
+            section |= {"driver": part, **needed}
+            for other in section.keys() - needed.keys() - {"driver"}:
+                del section[other]
+        else:
+            section = section.setdefault(part, {})
+    return section
+
+
+ROUNDS = rounds(
+    one for one in every_change(config.Settings) if one.value != "nats" or find_spec("nats")
+)
+
+
+def _enable(told: Told, on: int, off: int | None = None) -> None:
     told["lane"][on]["enabled"] = True
     if off is not None:
         told["lane"][off]["enabled"] = False
@@ -38,28 +190,10 @@ def _enable(told: dict[str, Any], on: int, off: int | None = None) -> None:
 
 CHANGES: dict[str, Change] = {
     "nothing": lambda told: None,
-    "another centre": lambda told: told["center"].update(url="http://127.0.0.1:9"),
-    **(
-        {"records over NATS": lambda told: told["center"].update(NATS)} if find_spec("nats") else {}
-    ),
-    "fare deadline": lambda told: told["center"].update(fare_timeout_s=0.2),
-    "another key of the centre": lambda told: told["center"].update(parameter_key="ab" * 32),
     "a lane disabled": lambda told: _enable(told, 1, 0),
-    "a lane enabled": lambda told: told["lane"][1].update(enabled=True),
-    "a lane taken out": lambda told: (_enable(told, 1), told["lane"].pop(0)),  # type: ignore
+    "a lane taken out": lambda told: (_enable(told, 1), told["lane"].pop(0)),
     "lanes in another order": lambda told: told["lane"].reverse(),
-    "a lane renamed": lambda told: told["lane"][0].update(name="X09"),
-    "another lane number": lambda told: told["lane"][0].update(lane_no=7),
-    "no scale": lambda told: told["lane"][0].update(scale={"driver": "none"}),
-    "no camera": lambda told: told["lane"][0].update(camera={"driver": "none"}),
-    "another station": lambda told: told["station"].update(name="兰州南新"),
-    "another port": lambda told: told["listen"].update(port=18_099),
-    "photos kept for one day": lambda told: told.setdefault("evidence", {}).update(keep_days=1),
-    "blocks of 4096": lambda told: told.setdefault("spool", {}).update(block_bytes=4096),
-    "no consumers": lambda told: told.pop("consumer", None),
-    "another consumer": lambda told: told.update(
-        consumer=[{"name": "other", "token": "a-token-of-enough-length-0123456789"}]
-    ),
+    **{f"each setting, round {n}": made(some) for n, some in enumerate(ROUNDS, 1)},
 }
 
 
@@ -67,7 +201,7 @@ def settings(folder: Path, change: Change) -> config.Settings:
     told = tomllib.loads((FOLDER / "demo.toml").read_text("utf-8"))
     told = copy.deepcopy(told)
     told["data"] = str(folder / "data")
-    told["parameters"]["folder"] = str(FOLDER / "parameters" / "demo")
+    told["parameters"] = {"folder": str(TABLES)}
     change(told)
     return config.Settings.model_validate(told)
 
@@ -104,21 +238,77 @@ async def filled(folder: Path) -> None:
             db.execute(row, (3, "refused", "卡号不对", 2))
             db.execute("INSERT INTO evidence VALUES (?, 9, 1, 'camera')", ("ab" * 32,))
             db.execute("INSERT INTO consumer VALUES ('demo', 0, 1)")
+            for file in sorted(TABLES.glob("*.json")):
+                raw = file.read_bytes()
+                told = (file.stem, "1", hashlib.sha256(raw).hexdigest(), 0, 0, "staged", None, raw)
+                db.execute("INSERT INTO parameter VALUES (?, ?, ?, ?, ?, ?, ?, ?)", told)
 
         await box.store.write(work)
         await box.batches.seal_due()
 
 
-@pytest.mark.parametrize("name", CHANGES)
-async def test_a_change_of_the_configuration_leaves_the_queue_as_it_is(
-    name: str, tmp_path: Path
-) -> None:
-    await filled(tmp_path)
-    before = queue(tmp_path)
-    assert [len(rows) for rows in before.values()] == [7, 3, 2, 1, 1]
-    changed = settings(tmp_path, CHANGES[name])
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lived")
+    asyncio.run(filled(folder))
+    assert [len(rows) for rows in queue(folder).values()] == [7, 3, 2, 1, 1]
+    return folder
+
+
+@pytest.fixture
+def folder(lived: Path, tmp_path: Path) -> Path:
+    shutil.copytree(lived, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+async def look(changed: config.Settings) -> None:
+    """A start with this configuration owes what was owed, and does what a box does by itself."""
     async with gateway(changed, SystemClock(), build.devices) as box:
         assert box.outbox.state()["unsent"] == 4
         assert box.outbox.state()["parked"] == 2
         await box.batches.seal_due()
-    assert queue(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_a_change_of_the_configuration_leaves_the_queue_as_it_is(
+    name: str, folder: Path
+) -> None:
+    before = queue(folder)
+    await look(settings(folder, CHANGES[name]))
+    assert queue(folder) == before
+
+
+def test_each_setting_and_each_kind_of_device_is_changed_in_some_round() -> None:
+    changed = {one.path for some in ROUNDS for one in some}
+    assert {(name,) for name in config.Settings.model_fields} <= {
+        path[:1] for path in changed | BY_HAND
+    }
+    assert {("lane", "scale", "serial", "baud"), ("center", "fare_timeout_s")} <= changed
+    for n in range(len(ROUNDS)):
+        one = settings(Path("/nowhere"), CHANGES[f"each setting, round {n + 1}"])
+        assert one != settings(Path("/nowhere"), CHANGES["nothing"])
+
+
+async def test_another_data_folder_is_another_box_and_the_old_one_keeps_what_it_has(
+    folder: Path,
+) -> None:
+    before = queue(folder)
+    async with gateway(settings(folder / "other", made([])), SystemClock(), build.devices) as box:
+        assert box.outbox.state()["unsent"] == 0
+    assert queue(folder) == before
+    (folder / "other" / "data").rename(folder / "aside")
+    (folder / "data").rename(folder / "other" / "data")
+    await look(settings(folder / "other", made([])))
+    assert queue(folder / "other") == before
+
+
+async def test_the_log_moved_to_another_partition_by_hand_keeps_what_is_owed(folder: Path) -> None:
+    before, there = queue(folder), folder / "partition" / "spool"
+    there.parent.mkdir()
+    (folder / "data" / "spool").rename(there)
+
+    def moved(told: Told) -> None:
+        told["spool"] = {**told["spool"], "folder": str(there)}
+
+    await look(settings(folder, moved))
+    assert queue(folder) == before
