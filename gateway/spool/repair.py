@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 QUARANTINE = "quarantine"
 ROWS_A_COMMIT = 2_000
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""The second when SQLite's own message quotes a text that is none any more."""
 
 
 class Repair(NamedTuple):
@@ -190,10 +192,10 @@ def salvage(old: Path, db: sqlite3.Connection) -> int:
             known = seals.of(source)
             for table in seals.tables(db):
                 for order in ("ASC", "DESC"):  # past a page that cannot be read, from both sides
-                    with suppress(sqlite3.Error):
+                    with suppress(*UNREADABLE):
                         copied += _copy(source, db, table, known, order)
                         break
-    except sqlite3.Error as broken:
+    except UNREADABLE as broken:
         log.error("nothing could be salvaged", extra={"reason": str(broken)})
     return copied
 

@@ -45,3 +45,16 @@ async def test_a_schema_whose_text_is_none_any_more_is_damage(tmp_path: Path, by
     assert len(store.repairs) == 1
     await store.close()
     assert content(tmp_path) == before
+
+
+async def test_a_message_that_quotes_such_a_text_costs_no_start(tmp_path: Path) -> None:
+    await fill(tmp_path, 3)
+    before, database = content(tmp_path), tmp_path / "lane.db"
+    raw = bytearray(database.read_bytes())
+    at = raw.index(b"TEXT", raw.index(b"CREATE TABLE seal"))
+    raw[at + 1] ^= 0x80  # "unknown datatype for seal.of"
+    database.write_bytes(raw)
+    store = await Store.open(database, StillClock())
+    assert len(store.repairs) == 1
+    await store.close()
+    assert content(tmp_path) == before
