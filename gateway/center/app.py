@@ -80,10 +80,10 @@ async def _book(
     book, fault = app[BOOK], app[FAULTS].take("refuse", "retry", "ack_and_drop")
     spoilt = [fault is not None and fault.strikes(arrival.seq) for arrival in arrivals]
     kept = [a for a, is_spoilt in zip(arrivals, spoilt, strict=True) if not is_spoilt]
-    taken = iter(await book.take(lane, kept, app[CLOCK].now_ms()))
-    both = zip(arrivals, spoilt, strict=True)
+    verdicts, high_water = await book.answer(lane, kept, app[CLOCK].now_ms())
+    taken, both = iter(verdicts), zip(arrivals, spoilt, strict=True)
     said = [_instead(a, fault) if is_spoilt else next(taken) for a, is_spoilt in both]
-    return said, await book.high_water(lane)
+    return said, high_water
 
 
 def _instead(arrival: Arrival, fault: Fault | None) -> Verdict:

@@ -4,15 +4,16 @@ DSN, in PostgreSQL (database.py, postgres.py); this is the same for both."""
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
-from gateway.center.database import Database, Db, Embedded
+from gateway.center.database import Database, Db, Embedded, Put
 from gateway.center.scrutiny import Line, Stub, Transaction, read_line
 
 T = TypeVar("T")
 HOLES_SHOWN = 100
-SEQS_AT_ONCE = 1000
+SEQS_AT_FIRST, SEQS_AT_ONCE = 4, 1000
 PUT = """
 INSERT INTO record (lane, seq, id, is_stub, line, received_ms) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
@@ -27,10 +28,20 @@ class Arrival:
     id: str
     seq: int
     raw: bytes
+    line: Line | None = None
+    """What it was read as; None: not read yet."""
+
+    def is_plain(self, lane: str) -> bool:
+        """A vehicle served here, and nothing else to be looked at."""
+        line = self.line
+        return (
+            isinstance(line, Transaction)
+            and line.lane in ("", lane)
+            and not (line.is_stub or line.corrects)
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     id: str
     seq: int
     verdict: Saying
@@ -38,7 +49,9 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"id": self.id, "seq": self.seq, "verdict": self.verdict}
-        return {**shown, "reason": self.reason} if self.reason else shown
+        if self.reason:
+            shown["reason"] = self.reason
+        return shown
 
 
 class Book:
@@ -62,11 +75,16 @@ class Book:
 
     async def take(self, lane: str, arrivals: Sequence[Arrival], at_ms: int) -> list[Verdict]:
         """Book what can be booked. The verdicts are on disk when this returns."""
+        verdicts, _ = await self.answer(lane, arrivals, at_ms)
+        return verdicts
 
-        def work(db: Db) -> list[Verdict]:
-            verdicts = [_judge(db, lane, arrival, at_ms) for arrival in arrivals]
-            _raise_high_water(db, lane)
-            return verdicts
+    async def answer(
+        self, lane: str, arrivals: Sequence[Arrival], at_ms: int
+    ) -> tuple[list[Verdict], int]:
+        """`take`, and the lane's high water after it."""
+
+        def work(db: Db) -> tuple[list[Verdict], int]:
+            return _judge_all(db, lane, arrivals, at_ms), _raise_high_water(db, lane)
 
         return await self._database.run(work, lane=lane)
 
@@ -139,9 +157,21 @@ class Book:
         await self._database.close()
 
 
+def _judge_all(db: Db, lane: str, arrivals: Sequence[Arrival], at_ms: int) -> list[Verdict]:
+    """In order. Plain ones that come for the first time, nearly all, go together."""
+    verdicts = list[Verdict]()
+    for is_plain, alike in groupby(arrivals, lambda arrival: arrival.is_plain(lane)):
+        some = list(alike)
+        if is_plain and db.put_all(lane, [Put(a.seq, a.id, a.raw) for a in some], at_ms):
+            verdicts += [Verdict(a.id, a.seq, "accepted") for a in some]
+        else:
+            verdicts += [_judge(db, lane, arrival, at_ms) for arrival in some]
+    return verdicts
+
+
 def _judge(db: Db, lane: str, arrival: Arrival, at_ms: int) -> Verdict:
     try:
-        line = read_line(arrival.raw)
+        line = arrival.line or read_line(arrival.raw)
         return Verdict(arrival.id, arrival.seq, _place(db, lane, line, arrival, at_ms))
     except ValueError as no:
         db.execute(
@@ -236,26 +266,30 @@ def _high_water(db: Db, lane: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _raise_high_water(db: Db, lane: str) -> None:
+def _raise_high_water(db: Db, lane: str) -> int:
     """To the highest N such that everything up to N is held."""
-    mark = _high_water(db, lane)
+    known = mark = _high_water(db, lane)
     for seq in _seqs(db, lane, mark):
         if seq != mark + 1:
             break
         mark = seq
-    db.execute(
-        "INSERT INTO lane (name, high_water) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET high_water = excluded.high_water",
-        (lane, mark),
-    )
+    if mark > known or not known:  # a lane all of whose records were refused is heard of, too
+        db.execute(
+            "INSERT INTO lane (name, high_water) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET high_water = excluded.high_water",
+            (lane, mark),
+        )
+    return mark
 
 
 def _seqs(db: Db, lane: str, after: int) -> Iterator[int]:
-    """Ascending, a piece at a time: who stops at the first hole has not read them all."""
+    """Ascending, ever larger pieces at a time: who stops at the first hole has read few."""
     higher = "SELECT seq FROM record WHERE lane = ? AND seq > ? ORDER BY seq LIMIT ?"
-    while piece := db.execute(higher, (lane, after, SEQS_AT_ONCE)).fetchall():
+    count = SEQS_AT_FIRST
+    while piece := db.execute(higher, (lane, after, count)).fetchall():
         for (after,) in piece:  # and the next piece begins there
             yield after
+        count = min(count * 8, SEQS_AT_ONCE)
 
 
 def _lane(db: Db, lane: str) -> dict[str, Any]:

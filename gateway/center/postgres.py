@@ -17,7 +17,7 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from gateway.center.database import DatabaseAway, Db, Rows
+from gateway.center.database import DatabaseAway, Db, Put, Rows
 
 T = TypeVar("T")
 CONNECTIONS = 4
@@ -32,6 +32,8 @@ ARRIVING = "SELECT pg_advisory_xact_lock_shared(?, 0)"
 ARRIVED = "SELECT pg_advisory_xact_lock(?, 0)"
 OF_LANE = "SELECT pg_advisory_xact_lock(?, hashtext(?) | 1)"
 """Odd, so neither 0 nor 2. Two lanes of one number wait for each other; that is all."""
+PUT_ALL = "COPY record (lane, seq, id, is_stub, line, received_ms) FROM STDIN (FORMAT BINARY)"
+PUT_TYPES = ("text", "int8", "text", "int8", "bytea", "int8")
 SETTINGS = "-c synchronous_commit=on -c statement_timeout=30000 -c lock_timeout=20000"
 AGAIN = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure)
 """Another process was quicker: look again at what is there now."""
@@ -56,6 +58,19 @@ class Transaction:
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Rows:
         done: Rows = self._connection.execute(_statement(sql), [_value(one) for one in values])
         return done
+
+    def put_all(self, lane: str, records: Sequence[Put], at_ms: int) -> bool:
+        try:
+            with (
+                self._connection.transaction(),
+                self._connection.cursor().copy(PUT_ALL) as copy,
+            ):
+                copy.set_types(PUT_TYPES)
+                for seq, record_id, line in records:
+                    copy.write_row((lane, seq, record_id, 0, line, at_ms))
+        except errors.UniqueViolation:
+            return False
+        return True
 
 
 class Postgres:

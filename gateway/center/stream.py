@@ -153,8 +153,7 @@ class Intake:
             check_range(headers.get("First-Seq"), headers.get("Last-Seq"), arrivals)
         except BadBody as bad:
             return {"status": bad.status, "detail": bad.detail, "verdicts": []}
-        verdicts = await self._book.take(lane, arrivals, self._clock.now_ms())
-        high_water = await self._book.high_water(lane)
+        verdicts, high_water = await self._book.answer(lane, arrivals, self._clock.now_ms())
         return {"verdicts": [v.as_json() for v in verdicts], "high_water": high_water}
 
 

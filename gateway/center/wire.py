@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from gateway.center.book import Arrival
-from gateway.center.scrutiny import Slot
+from gateway.center.scrutiny import Slot, read_line
 
 WIRE_BYTES_MAX = 2 * 1024 * 1024
 PLAIN_BYTES_MAX = 16 * 1024 * 1024  # a bomb ends here
@@ -67,12 +67,21 @@ def split(plain: bytes) -> list[Arrival]:
     return [_arrival(line, place) for place, line in enumerate(lines, start=1)]
 
 
-def _arrival(line: bytes, place: int) -> Arrival:
+def _arrival(raw: bytes, place: int) -> Arrival:
+    """Read once. What cannot be booked may still have a slot, and then gets a verdict."""
     try:
-        slot = Slot.model_validate_json(line)
+        line = read_line(raw)
+        return Arrival(line.id, line.seq, raw, line)
+    except ValueError:
+        return _claim(raw, place)
+
+
+def _claim(raw: bytes, place: int) -> Arrival:
+    try:
+        slot = Slot.model_validate_json(raw)
     except ValidationError as bad:
         raise BadBody(400, f"第 {place} 行没有 id 或 seq") from bad
-    return Arrival(slot.id, slot.seq, line)
+    return Arrival(slot.id, slot.seq, raw)
 
 
 def check_range(first: str | None, last: str | None, arrivals: Sequence[Arrival]) -> None:

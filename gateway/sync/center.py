@@ -65,8 +65,7 @@ class Packed(list[Line]):
     headers: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the centre said of one line; nothing said is `retry`."""
 
     seq: int
@@ -173,8 +172,17 @@ _SAYINGS = TypeAdapter(list[Saying])
 
 def pick_verdicts(lines: Sequence[Line], sayings: Sequence[Any]) -> tuple[Verdict, ...]:
     """Match sayings to lines by seq and id. A missing, foreign or malformed one is `retry`."""
+    if _are_all_accepted(lines, sayings):  # nearly always, and then quicker
+        return tuple(Verdict(line.seq, line.id, "accepted") for line in lines)
     said = {(saying.seq, saying.id): saying.read() for saying in _sayings(sayings)}
     return tuple(said.get(line[:2]) or Verdict(line.seq, line.id, "retry") for line in lines)
+
+
+def _are_all_accepted(lines: Sequence[Line], sayings: Sequence[Any]) -> bool:
+    return len(lines) == len(sayings) and all(
+        saying == {"id": record_id, "seq": seq, "verdict": "accepted"}
+        for (seq, record_id, _), saying in zip(lines, sayings, strict=True)
+    )
 
 
 def _sayings(told: Sequence[Any]) -> Iterable[Saying]:

@@ -77,6 +77,9 @@ ON CONFLICT (lane, seq) DO UPDATE SET verdict = excluded.verdict, reason = exclu
   via = excluded.via, at_ms = excluded.at_ms, stub_sent = 0
 WHERE delivery.verdict = 'refused' AND (excluded.verdict <> 'refused' OR delivery.stub_sent = 2)
 """
+_MANY = "SELECT ?1, value, ?2, NULL, ?3, ?4 FROM json_each(?5) WHERE true"
+MARK_MANY = MARK.replace("VALUES (?, ?, ?, ?, ?, ?)", _MANY)
+"""Of one verdict without a reason."""
 MARK_STUB = """
 UPDATE delivery SET stub_sent = 1
 WHERE lane = ? AND seq = ? AND verdict = 'refused' AND stub_sent = 0
@@ -180,8 +183,8 @@ class Ledger:
 
         def work(db: sqlite3.Connection) -> int:
             mark_stubs(db, lane, held)
-            changed = [v for v in whole if mark(db, lane, v, via, at_ms)]
-            return sum(v.verdict == "refused" for v in changed)
+            _mark_many(db, lane, [v for v in whole if _is_held(v)], via, at_ms)
+            return sum(mark(db, lane, v, via, at_ms) for v in whole if v.verdict == "refused")
 
         return await self._store.write(work)
 
@@ -218,6 +221,15 @@ def lost_mark(lane: str) -> str:
 def mark_stubs(db: sqlite3.Connection, lane: str, seqs: Sequence[int]) -> None:
     """The centre holds the stubs of these refused records."""
     db.executemany(MARK_STUB, [(lane, seq) for seq in seqs])
+
+
+def _mark_many(
+    db: sqlite3.Connection, lane: str, held: Sequence[Verdict], via: str, at_ms: int
+) -> None:
+    """`accepted` and `duplicate`, each in one statement."""
+    for word in ("accepted", "duplicate"):
+        if seqs := [verdict.seq for verdict in held if verdict.verdict == word]:
+            db.execute(MARK_MANY, (lane, word, via, at_ms, json.dumps(seqs)))
 
 
 def mark(db: sqlite3.Connection, lane: str, verdict: Verdict, via: str, at_ms: int) -> bool:
@@ -272,8 +284,8 @@ def _is_held(verdict: Verdict) -> bool:
 
 
 def _owed(row: Any) -> Owed:
-    if row["verdict"] is None or row["stub_sent"] == 2:
-        return Owed(Line(row["seq"], row["id"], row["line"]), False)
-    reason = row["reason"] or "未说明原因"
-    stub = {"seq": row["seq"], "id": row["id"], "stub": True, "refused": reason}
-    return Owed(Line(row["seq"], row["id"], json.dumps(stub, ensure_ascii=False)), True)
+    seq, record_id, line, verdict, reason, stub_sent = row
+    if verdict is None or stub_sent == 2:
+        return Owed(Line(seq, record_id, line), False)
+    stub = {"seq": seq, "id": record_id, "stub": True, "refused": reason or "未说明原因"}
+    return Owed(Line(seq, record_id, json.dumps(stub, ensure_ascii=False)), True)

@@ -5,7 +5,7 @@ ones; a quick one gets large bodies. Counts plain bytes, before compression.
 """
 
 TARGET_S = 0.35  # of one exchange: with a live one behind it the second is still this one
-BYTES_MIN, BYTES_FIRST, BYTES_MAX = 8 * 1024, 64 * 1024, 768 * 1024
+BYTES_MIN, BYTES_FIRST, BYTES_MAX = 8 * 1024, 64 * 1024, 1536 * 1024
 LINES_MAX = 1000
 LINE_BYTES = 1500  # until one was seen
 

@@ -1,13 +1,15 @@
 """One lane's way to the centre: how far it has come, and which lines go next.
 
 Only a cache of the ledger, and forgotten at a restart. What is saved while a backlog is on its way
-goes first, and then the backlog has its turn: at least every second body is its own.
+goes first, and then the backlog has its turn: at least every second body is its own. While a body
+of the backlog is on its way the next one is made.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from gateway.sync.center import Packed, packed
 from gateway.sync.ledger import Debt, Ledger, Owed
 from gateway.sync.pace import Pace
 
@@ -22,6 +24,15 @@ class Chosen(NamedTuple):
     """Saved since this pass began, and sent before older ones."""
     size: int = 0
     """Bytes before compression."""
+    lowered: int = 0
+    """`Route.lowered` then."""
+
+
+class Body(NamedTuple):
+    """What goes at once."""
+
+    chosen: Chosen
+    lines: Packed
 
 
 @dataclass(slots=True)
@@ -33,12 +44,16 @@ class Route:
     """Everything up to here is settled; None = not looked yet."""
     lowered: int = 0
     """How often something below was owed again: dates a search for the floor."""
-    chosen_at: int = 0
-    """The same when these lines were chosen."""
     cursor: int = 0
-    """How far this pass has come."""
+    """How far lines were chosen in this pass."""
     newest: int = 0
-    """The newest record when this pass began, or that went as a live one since."""
+    """The newest record when this pass began, or that was chosen as a live one since."""
+    passed_to: int = 0
+    """How far they were offered, and what was said is in the ledger."""
+    passed_live: int = 0
+    """The same of live ones."""
+    ready: Body | None = None
+    """Of the backlog, up to the cursor: made while another one was on its way."""
     pace: Pace = field(default_factory=Pace)
     is_suspect: bool = False
     """The last record alone got no verdict; the next one shows whether it or the centre is ill."""
@@ -59,32 +74,55 @@ class Route:
 
     async def begin(self, ledger: Ledger) -> None:
         """From the oldest owed record on."""
-        self.newest = await ledger.newest(self.lane)
-        self.cursor = await self._raised(ledger)
+        self.passed_live = await ledger.newest(self.lane)
+        self.passed_to = await self._raised(ledger)
+        self.retreat()
         self.is_suspect = self.has_refused = self.is_live_turn = False
         self.late = 0
 
-    async def choose(self, ledger: Ledger, *, is_probe: bool) -> Chosen:
-        """The next lines; none at the end of the pass. A probe is the oldest owed one alone."""
-        count, self.chosen_at = 1 if is_probe else self.pace.lines, self.lowered
-        if self.is_live_turn and not is_probe and self.cursor < self.newest:
+    async def next(self, ledger: Ledger, *, is_probe: bool) -> Body | None:
+        """None at the end of the pass. A probe is the oldest owed one alone."""
+        if is_probe:
+            self.retreat()
+        elif self.is_live_turn and self.cursor < self.newest:
             self.is_live_turn = False
-            if live := await ledger.owed(self.lane, self.newest, count):
-                return _fitting(live, self.pace.bytes, is_live=True)
+            if live := await ledger.owed(self.lane, self.newest, self.pace.lines):
+                self.newest = live[-1].line.seq
+                return await self._body(live, is_live=True)
         self.is_live_turn = True
-        return _fitting(await ledger.owed(self.lane, self.cursor, count), self.pace.bytes)
+        if self.ready is None:
+            await self.prepare(ledger, 1 if is_probe else self.pace.lines)
+        body, self.ready = self.ready, None
+        return body
+
+    async def prepare(self, ledger: Ledger, count: int = 0) -> None:
+        """Make the next body of the backlog, if it is not there."""
+        if self.ready is not None:
+            return
+        if owed := await ledger.owed(self.lane, self.cursor, count or self.pace.lines):
+            self.ready = await self._body(owed)
+            self.cursor = self.ready.chosen.owed[-1].line.seq
+
+    def retreat(self) -> None:
+        """What was chosen and not offered is chosen anew."""
+        self.cursor, self.newest, self.ready = self.passed_to, self.passed_live, None
+
+    async def _body(self, owed: Sequence[Owed], *, is_live: bool = False) -> Body:
+        lowered = self.lowered
+        chosen = _fitting(owed, self.pace.bytes)._replace(is_live=is_live, lowered=lowered)
+        return Body(chosen, await packed(self.lane, (one.line for one in chosen.owed)))
 
     def passed(self, chosen: Chosen, settled: int) -> None:
-        """Each of these was offered; so many have a verdict."""
+        """Each of these was offered; so many have a verdict, and the ledger has it."""
         self.late += len(chosen.owed) - settled
         last = chosen.owed[-1].line.seq
         if chosen.is_live:
-            self.newest = last
+            self.passed_live = last
             return
-        is_whole = not self.late and not self.has_refused and self.lowered == self.chosen_at
-        if is_whole and self.floor == self.cursor:
+        is_whole = not self.late and not self.has_refused and self.lowered == chosen.lowered
+        if is_whole and self.floor == self.passed_to:
             self.floor = last  # nothing is left behind: the debt is counted from here
-        self.cursor = last
+        self.passed_to = last
 
     def resent(self, seq: int) -> None:
         """This one is owed anew, however far the sending had come."""
@@ -124,12 +162,12 @@ class Route:
         self.doubt_until_ms = now_ms + round(self.doubt_pause_s * 1000)
 
 
-def _fitting(owed: Sequence[Owed], bytes_max: int, *, is_live: bool = False) -> Chosen:
+def _fitting(owed: Sequence[Owed], bytes_max: int) -> Chosen:
     """The first ones that stay within one body; at least one."""
     size = 0
     for count, one in enumerate(owed):
         more = len(one.line.text.encode()) + 1
         if count and size + more > bytes_max:
-            return Chosen(owed[:count], is_live, size)
+            return Chosen(owed[:count], size=size)
         size += more
-    return Chosen(owed, is_live, size)
+    return Chosen(owed, size=size)

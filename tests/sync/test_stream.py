@@ -176,14 +176,11 @@ async def test_while_the_database_is_away_a_body_waits_in_the_stream(
     class Forgetful:
         calls = 0
 
-        async def take(self, *given: Any) -> Any:
+        async def answer(self, *given: Any) -> Any:
             self.calls += 1
             if self.calls == 1:
                 raise DatabaseAway("gone")
-            return await book.take(*given)
-
-        async def high_water(self, lane: str) -> int:
-            return await book.high_water(lane)
+            return await book.answer(*given)
 
     async with working(node, Forgetful()):
         with pytest.raises(CenterUnavailable):
