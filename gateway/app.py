@@ -80,6 +80,7 @@ from gateway.web import (
 )
 from gateway.web.app import Parts, create_app
 from gateway.web.drafts import Drafts
+from gateway.web.exports import Exports, Sticks
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Gateway:
         kept_ms = settings.evidence.keep_days * DAY_MS
         deleters = {
             shed.HELD: lambda: self.evidence.drop_held(kept_ms),
-            shed.SUPPORT: self.evidence.drop_leftovers,
+            shed.SUPPORT: self._drop_what_can_be_made_again,
         }
         self.disk = DiskWatch(store, settings.data, clock, deleters, self._disk_changed)
         self.access = Access(store, lambda: self.shelf.current().operators, clock)
@@ -174,7 +175,8 @@ class Gateway:
             store, lambda: self._center_key, clock, self.outbox.settled_elsewhere
         )
         self.tray = receipts.Tray(self.receipts, settings.data / "incoming")
-        self.exports = carry.Exports(settings.data, clock)
+        self.exports = Exports(settings.data, clock, self._no_export)
+        self.sticks = Sticks(settings.export.media)
         self.stations = {section.name: self._station(section) for section in settings.lane}
         self.lanes: Mapping[str, Lane] = {n: s.lane for n, s in self.stations.items()}
 
@@ -258,6 +260,7 @@ class Gateway:
 
     async def close(self) -> None:
         await self.exports.close()
+        await self.sticks.close()
         await self.client.close()
         for station in self.stations.values():
             await station.devices.close()
@@ -274,6 +277,12 @@ class Gateway:
 
     def _no_photos(self) -> str:
         return "磁盘已满，剩下的空间只给流水" if self.disk.shed.is_given_up(shed.PHOTOS) else ""
+
+    def _no_export(self) -> str:
+        return self.disk.shed.text if self.disk.shed.is_given_up(shed.SUPPORT) else ""
+
+    async def _drop_what_can_be_made_again(self) -> int:
+        return await self.evidence.drop_leftovers() + await self.exports.give_up()
 
     def _disk_changed(self) -> None:
         for station in self.stations.values():
@@ -623,7 +632,7 @@ def _app(
     app[parked.PARKED] = box.parked
     app[reconciliation.RECONCILER] = box.reconciler
     app[receipts.RECEIPTS] = box.tray
-    app[carry.EXPORTS] = box.exports
+    app[carry.EXPORTS], app[carry.STICKS] = box.exports, box.sticks
     app[ops.VITALS], app[ops.CLOCK] = box, box.clock
     return app
 

@@ -253,6 +253,13 @@ class EvidenceSection(Section):
     """Older ones that the centre holds are deleted, and only when space runs short."""
 
 
+class ExportSection(Section):
+    """What a master carries away by hand."""
+
+    media: Folder = Path("/media")
+    """Whatever is mounted below it is a stick that exports may be written to."""
+
+
 class Settings(Section):
     """Everything configurable; frozen. Relative paths are taken from the file's folder."""
 
@@ -268,6 +275,7 @@ class Settings(Section):
     parameters: ParametersSection = ParametersSection()
     spool: SpoolSection = SpoolSection()
     evidence: EvidenceSection = EvidenceSection()
+    export: ExportSection = ExportSection()
 
     @property
     def database(self) -> Path:
@@ -330,9 +338,9 @@ def _anchored(read: Settings, folder: Path) -> Settings:
     parameters = ParametersSection(folder=None if tables is None else folder / tables)
     log = read.spool.folder
     spool = read.spool.model_copy(update={"folder": None if log is None else folder / log})
-    return read.model_copy(
-        update={"data": folder / read.data, "parameters": parameters, "spool": spool}
-    )
+    export = ExportSection(media=folder / read.export.media)
+    anchored = {"parameters": parameters, "spool": spool, "export": export}
+    return read.model_copy(update={"data": folder / read.data, **anchored})
 
 
 def _with_secrets(read: Settings, environ: Mapping[str, str]) -> Settings:

@@ -10,6 +10,7 @@ from gateway import audit, keys
 from gateway.audit import ExportTold, KindTold
 from gateway.errors import FolderHeld
 from gateway.parcel import Parcel
+from gateway.spool.health import words
 from gateway.units import SystemClock, yuan
 
 FAILED, LATER = 1, 2
@@ -44,7 +45,7 @@ def export(
     try:
         told = write(data, out, of, with_photos=with_photos, is_forced=is_forced)
     except OSError as broken:
-        return _fail(f"{out} 写不了：{broken.strerror}")
+        return _fail(f"{out} 写不了：{words(broken)}")
     _tell(told)
     _say(f"{out}，本机公钥 {told.key}")
     return 0

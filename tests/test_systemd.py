@@ -1,11 +1,14 @@
 """systemd/lane-gateway.service: understood by systemd whole, and hardened."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from gateway.config import ExportSection
 
 UNIT = Path(__file__).parent.parent / "systemd" / "lane-gateway.service"
 
@@ -42,6 +45,16 @@ def copy(tmp_path: Path) -> Path:
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_stick_is_mounted_where_the_gateway_looks_and_may_write() -> None:
+    media = str(ExportSection().media)
+    assert settings()["ReadWritePaths"] == [f"-{media}"]
+    rule = (UNIT.parent / "lane-gateway-stick.rules").read_text("utf-8").splitlines()[-1]
+    assert f" $devnode {media}/USB-$kernel" in rule
+    assert "umask=0000" in rule  # DynamicUser: nobody knows its number beforehand
+    for pair in rule.split(", "):
+        assert re.fullmatch(r'[A-Z]+(\{\w+\})?(==|\+=)".+"', pair), pair
 
 
 def test_systemd_understands_every_line(analyze: str, copy: Path) -> None:

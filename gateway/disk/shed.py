@@ -31,7 +31,7 @@ ORDER: tuple[Step, ...] = (
     Step(SECOND, 1.0, "同一辆车只存第一张照片"),
     Step(SMALLER, 0.8, "照片改小后再存"),
     Step(HELD, 0.6, "删除上级已有、又过了保存期的照片"),
-    Step(SUPPORT, 0.4, "删除旧的支持包和没写完的文件"),
+    Step(SUPPORT, 0.4, "删除旧的支持包、导出文件和没写完的文件"),
     Step(PHOTOS, 0.0, "不再存照片，只写流水"),
 )
 REPEAT_MS = 60_000

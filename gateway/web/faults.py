@@ -50,6 +50,7 @@ NUMBERS = {
     "card.refused": "E-302",
     "psam.unavailable": "E-113",
     "store.unavailable": "E-303",
+    "export.no_room": "E-304",
     "flow.not_owner": "E-402",
     "shift.elsewhere": "E-403",
     "pairing.refused": "E-501",

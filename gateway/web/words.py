@@ -255,12 +255,42 @@ carry.out | 导出流水，交给中心或审计 | Export for the centre or audi
 carry.photos | 带照片 | With photos
 carry.receipt | 选回执文件 | Choose the receipt
 carry.running | 正在核对并写导出文件，不影响收费… | Verifying and writing…
-carry.save | 存到 U 盘：{name}（{size} MB） | Save {name} ({size} MB) to a stick
+carry.save | 下载：{name}（{size} MB） | Download {name} ({size} MB)
 carry.span | 时间 | Time
 carry.taken | 第 {n} 号回执已导入，新落定 {count} 条 | Receipt {n} taken, {count} settled
 carry.today | 今天 | Today
 carry.week | 七天 | Seven days
 carry.yesterday | 昨天 | Yesterday
+export.broken | 磁盘读写出错，导出没有写成 | The disk failed: no export
+export.broken.do | 流水都在本机，收费不受影响；请通知维护人员检查磁盘 | Records are safe; have the disk looked at
+export.full | 磁盘满了，导出没有写成 | The disk is full: no export
+export.full.do | 流水都在本机，收费不受影响；请维护人员清理磁盘后再写 | Records are safe; make room, then again
+export.given_up | 磁盘空间不够，导出文件已经让出 | Given up for the disk's space
+export.given_up.do | 流水都在本机，收费不受影响；请维护人员清理磁盘后再写 | Records are safe; make room, then again
+export.late | 写了很久还没有写完，已经停止 | It took too long and was stopped
+export.late.do | 流水都在本机，收费不受影响；请选短一点的时间，或不带照片 | Records are safe; a shorter span, or no photos
+export.read_only | 磁盘变成只读，导出没有写成 | The disk is read-only: no export
+export.read_only.do | 已保存的流水还在；请通知维护人员检查磁盘后重启 | What is saved is kept; have the disk looked at
+export.refused | 导出没有写成 | No export
+export.refused.do | 流水不受影响；请看下面的原因 | Records are untouched; see below
+stick.differs | 写到 {name} 的内容读回来不一样 | {name} gives back other bytes
+stick.differs.do | 那个文件已删除；这个 U 盘靠不住，请换一个 | Deleted; take another stick
+stick.done | 已写到 {name}，读回核对一致（{sha}），可以拔出 | On {name}, read back alike ({sha}): take it out
+stick.full | {name} 放不下这个文件 | {name} is full
+stick.full.do | 没有写；请清理 U 盘或换一个，也可以不带照片 | Nothing written; make room or take another
+stick.gone | {name} 被拔出，或读写出错，没有写完 | {name} was pulled out, or failed
+stick.gone.do | 本机的文件还在；请插好或换一个，再写一次 | The file is still here; plug one in, again
+stick.late | 写到 {name} 太慢，已经停止 | {name} is too slow: stopped
+stick.late.do | 本机的文件还在；请换一个 U 盘 | The file is still here; take another stick
+stick.no_file | 导出文件已经不在 | The export is gone
+stick.no_file.do | 请重新写导出文件 | Make it again
+stick.none | 没有插 U 盘；插好后这里会出现 | No stick: plug one in and it is listed here
+stick.read_only | {name} 不能写（写保护） | {name} is write-protected
+stick.read_only.do | 没有写；请拨开写保护开关或换一个 U 盘 | Nothing written; its switch, or another stick
+stick.running | 正在写到 {name}：{n}%，不要拔 | Writing to {name}: {n} %, leave it in
+stick.to | 写到 U 盘 {name} | To stick {name}
+stick.too_big | {name} 的格式存不下这么大的文件 | A file so large does not fit the format of {name}
+stick.too_big.do | 没有写；请选短一点的时间、不带照片，或换 exFAT 格式的 U 盘 | Nothing written; a shorter span, or an exFAT stick
 keymap | 按键 | Keys
 settings.locked | 改设置须站长同意 | Settings need a master
 settings.open | 打开设置 | Open

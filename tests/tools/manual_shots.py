@@ -83,7 +83,7 @@ SHOTS = (
     Shot("s13-devices", "设备", "place:devices"),
     Shot("s14-sync", "同步：未传、已送达、被退回；改正后重传或原样重传，结果", "place:sync"),
     Shot("s14-resend", "原样重传被退回的流水，站长授权", "place:resend/R1"),
-    Shot("s14-carry", "离线搬运：导出、导入回执", "place:carry"),
+    Shot("s14-carry", "离线搬运：导出，写到 U 盘，导入回执", "place:carry"),
     Shot("s15-versions", "参数与界面的版本", "place:versions"),
     Shot("s16-pairing", "配对手持机", "place:pairing"),
     Shot("s17-hand-over", "下班交接", "place:shiftEnd"),

@@ -13,7 +13,7 @@ from gateway.flow.standing import Standing
 from gateway.pairing import Pairings
 from gateway.params import Operator
 from gateway.web import approvals, carry, pairing, receipts
-from gateway.web.carry import Exports
+from gateway.web.exports import Exports, Sticks
 from gateway.web.places import PLACES
 from gateway.web.settings import OPEN_MS, Lock
 from gateway.web.words import REASONS
@@ -43,6 +43,7 @@ async def around(tmp_path: Path) -> AsyncIterator[Listener]:
         listener.app[approvals.APPROVALS] = asked
         listener.app[pairing.PAIRINGS] = Pairings(parts.store, parts.clock, "ab" * 32)
         listener.app[carry.EXPORTS] = Exports(tmp_path, parts.clock)
+        listener.app[carry.STICKS] = Sticks(tmp_path / "media")
         listener.app[receipts.RECEIPTS] = receipts.Tray(_no_receipts(), tmp_path / "incoming")
         yield listener
 

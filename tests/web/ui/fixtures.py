@@ -678,6 +678,18 @@ ANSWERS: dict[str, Any] = {
             "label": SAY("carry.save", name="lane-export-20251118-093000.tar", size="1.2"),
         },
         {"p": "流水第 1 到 1042 条", "look": ""},
+        {"p": f"✓ {SAY('stick.done', name='USB-sdb1', sha='7F3A99C2')}", "look": "good"},
+        {
+            "options": [
+                {
+                    "label": SAY("stick.to", name="USB-sdb1"),
+                    "method": "POST",
+                    "path": "/api/exports/lane-export-20251118-093000.tar/copies",
+                    "body": {"stick": "USB-sdb1"},
+                    "then": {},
+                }
+            ]
+        },
         {"h": SAY("carry.in")},
         {"file": "/api/receipts", "label": SAY("carry.receipt")},
         {"p": f"✓ {SAY('carry.taken', n=3, count=12)}", "look": "good"},
