@@ -244,7 +244,8 @@ class Outbox:
     async def _step(self, route: Route, passes: list[Route]) -> bool:
         """One batch of one lane; at its end the lane leaves `passes`, or starts over if refusals
         left stubs to send. True if the centre put some of it off."""
-        is_online = self._client.is_online
+        if not (is_online := self._client.is_online):
+            await self._store_verdicts()  # the probe begins behind them
         body = await route.next(self._ledger, is_probe=not is_online)
         if body is None:
             await self._store_verdicts()
