@@ -78,8 +78,10 @@ class Intake:
                     token=self._broker.token or None,
                     error_cb=_no_matter,
                     connect_timeout=2,
+                    allow_reconnect=False,  # `run` does; the client leaves sockets behind
                     reconnect_time_wait=1,
-                    max_reconnect_attempts=-1,
+                    max_reconnect_attempts=1,
+                    ping_interval=10,
                     name="lane-gateway center",
                 )
             await self._prepare(line)

@@ -8,7 +8,7 @@ owed and are sent again. Everything but records goes over HTTP as before.
 
 import asyncio
 import uuid
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import nats
@@ -29,6 +29,8 @@ ATTEMPT = "Attempt"
 again, so the broker must not take them for a repeat. Only one attempt's own repeats are."""
 FULL = (10077, 10047)  # the lane's own share of the stream, or all of it, waits to be read
 CONNECT_S, ACK_S, AGAIN_S = 5.0, 5.0, 0.25
+PING_S, PINGS_MAX = 10, 2
+"""A line that passes nothing any more and never ends is given up after so many unanswered."""
 FULL_PAUSE_S = 2.0
 BROKEN = (nats.errors.Error, OSError, TimeoutError)
 
@@ -71,6 +73,7 @@ class StreamClient(CenterClient):
     async def submit(self, lane: str, lines: Sequence[Line]) -> Verdicts:
         """One body into the stream, and the centre's verdicts on it."""
         attempt, answer = uuid.uuid4().hex, asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._waiting[attempt], is_delivered = answer, False
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -117,12 +120,19 @@ class StreamClient(CenterClient):
         """Connected, and listening for this lane's verdicts."""
         async with self._linking:
             if self._line is None or self._line.is_closed:
-                self._line, self._heard = await connected(self._servers, self._token), set()
+                self._line = await connected(self._servers, self._token, self._broke)
+                self._heard = set()
             if lane not in self._heard:
                 await self._line.subscribe(VERDICTS + lane, cb=self._hear)
                 await self._line.flush()
                 self._heard.add(lane)
             return self._line
+
+    def _broke(self) -> None:
+        """The answers that were on their way are lost."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(ConnectionResetError())
 
     async def _hear(self, message: Msg) -> None:
         """An answer to an attempt that was given up is not needed: the same was sent again."""
@@ -131,9 +141,17 @@ class StreamClient(CenterClient):
             waiting.set_result(message.data)
 
 
-async def connected(servers: Sequence[str], token: str) -> Client:
-    """A connection that mends itself, by way of any server that answers. Raises: BROKEN."""
+async def connected(
+    servers: Sequence[str], token: str, on_close: Callable[[], None] = lambda: None
+) -> Client:
+    """A connection by way of any server that answers. One that breaks is closed for good, since a
+    client that mends itself leaves a socket behind for each server that takes a connection and
+    says nothing (nats-py 2.16). Raises: BROKEN."""
     line = Client()
+
+    async def closed() -> None:
+        on_close()
+
     try:
         async with asyncio.timeout(CONNECT_S):
             await line.connect(
@@ -141,8 +159,12 @@ async def connected(servers: Sequence[str], token: str) -> Client:
                 token=token or None,
                 error_cb=_no_matter,
                 connect_timeout=2,
+                closed_cb=closed,
+                allow_reconnect=False,
                 reconnect_time_wait=1,
-                max_reconnect_attempts=-1,
+                max_reconnect_attempts=1,
+                ping_interval=PING_S,
+                max_outstanding_pings=PINGS_MAX,
                 name="lane-gateway",
             )
     except BaseException:

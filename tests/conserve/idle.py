@@ -10,28 +10,30 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-SPEED = 400
+SPEED = 400.0
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
-    passed_s = 0.0
+    passed_s, speed = 0.0, SPEED
     is_waiting: Callable[[], bool] = staticmethod(lambda: False)
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         began = time.perf_counter()
-        events = super().select(timeout / SPEED)
+        events = super().select(timeout / self.speed)
         if not self.is_waiting():
-            self.passed_s += min(timeout, (time.perf_counter() - began) * SPEED)
+            self.passed_s += min(timeout, (time.perf_counter() - began) * self.speed)
         return events
 
 
 class IdleLoop(asyncio.SelectorEventLoop):
     """Real sockets and threads; time as its selector counts it."""
 
-    def __init__(self) -> None:
+    def __init__(self, speed: float = SPEED) -> None:
+        """`speed`: seconds that pass in an idle one."""
         self._idle = _Selector()
+        self._idle.speed = speed
         super().__init__(self._idle)
 
     def stands_while(self, is_waiting: Callable[[], bool]) -> None:

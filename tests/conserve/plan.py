@@ -30,9 +30,22 @@ OF_RECORDS = (
     "newer_centre",  # unknown fields, and a word of tomorrow for one of the verdicts
     "older_centre",  # no high water yet
 )
+ON_THE_STREAM = (
+    "stream_drop",  # the connection to the broker ends before the body leaves
+    "stream_cut",  # half of the body arrives
+    "stream_delay",
+    "stream_duplicate",
+    "stream_half_open",  # nothing passes any more, and no end
+    "stream_lost_answer",  # it is in the book, and nobody heard
+    "stream_cut_answer",
+    "stream_captive",  # a page instead of a broker
+)
 OF_ALL = ("restored", "two_pullers", "newer_lane", "older_lane")
-EVERY = (*ON_THE_WAY, *INSTEAD, *OF_RECORDS, *OF_ALL)
-"""Each kind must have happened in a run, or the run proves nothing."""
+EVERY = {
+    "http": (*ON_THE_WAY, *INSTEAD, *OF_RECORDS, *OF_ALL),
+    "nats": (*ON_THE_STREAM, *ON_THE_WAY, *INSTEAD, *OF_ALL, "broker_killed"),
+}
+"""By transport. Each kind must have happened in a run, or the run proves nothing."""
 
 RECORDS, EVIDENCE, HEARTBEAT, PULL = "records", "evidence", "heartbeat", "pull"
 
@@ -46,12 +59,13 @@ class Plan:
     happened: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def drawn(cls, seed: int) -> "Plan":
+    def drawn(cls, seed: int, transport: str = "http") -> "Plan":
         rng = random.Random(seed)
         trouble = rng.choice((0.3, 0.6, 0.9))
+        of_records = ON_THE_STREAM if transport == "nats" else ON_THE_WAY + INSTEAD + OF_RECORDS
         plan = cls(seed)
         for kind, length, faults in (
-            (RECORDS, 6, ON_THE_WAY + INSTEAD + OF_RECORDS),
+            (RECORDS, 6, of_records),
             (EVIDENCE, 2, ON_THE_WAY + INSTEAD),
             (HEARTBEAT, 2, ON_THE_WAY + INSTEAD),
             (PULL, 8, ON_THE_WAY + INSTEAD),

@@ -24,7 +24,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.center.app import BOOK, PHOTOS, Serving, serve_center
 from gateway.center.book import Arrival
-from gateway.center.database import Embedded
 from gateway.errors import CenterUnavailable
 from gateway.keys import Signer
 from gateway.store import Store
@@ -40,6 +39,9 @@ from gateway.web.pull import CONSUMERS, PULL, Pull, routes, token_hash
 from tests.conserve.idle import IdleClock, IdleLoop
 from tests.conserve.plan import Plan
 from tests.conserve.proxy import Message, Proxy
+from tests.conserve.stream import StreamProxy
+from tests.conserve.truth import Held
+from tests.conserve.way import Ground, Way, ground
 from tests.sync.rig import record
 
 TIMEOUT_S = 20.0  # how long a lane waits for an answer
@@ -74,6 +76,7 @@ class Run:
     """What a world says of itself."""
 
     seed: int
+    way: Way = field(default_factory=Way)
     wrong: list[str] = field(default_factory=list)
     happened: Counter[str] = field(default_factory=Counter)
     records: int = 0
@@ -81,24 +84,25 @@ class Run:
     pulled: int = 0
 
 
-async def run(seed: int, lanes: int, folder: Path) -> Run:
+async def run(seed: int, lanes: int, folder: Path, way: Way) -> Run:
     """One world from beginning to end."""
-    world = World(seed, lanes, folder)
-    async with world.open():
-        await world.live()
+    with ground(way, folder) as below:
+        world = World(seed, lanes, folder, way, below)
+        async with world.open():
+            await world.live()
     return world.told
 
 
 class World:
     """Built by `open`, driven by `live`."""
 
-    def __init__(self, seed: int, lanes: int, folder: Path) -> None:
-        self.told = Run(seed)
+    def __init__(self, seed: int, lanes: int, folder: Path, way: Way, below: Ground) -> None:
+        self.told, self._ground = Run(seed, way), below
         self._folder, self._rng = folder, random.Random(seed)
         self._clock = IdleClock(BEGAN_MS)
         self.lanes = [
-            Lane(f"L{n:02d}", Plan.drawn(seed * 1000 + n), random.Random(seed * 1000 + n))
-            for n in range(lanes)
+            Lane(f"L{n:02d}", Plan.drawn(each, way.transport), random.Random(each))
+            for n, each in enumerate(range(seed * 1000, seed * 1000 + lanes))
         ]
         self._kept = folder / "center-evidence"
         self._cursors: list[int] = []
@@ -115,9 +119,14 @@ class World:
             self._store = await Store.open(self._folder / "lane.db", self._clock)
             stack.push_async_callback(self._store.close)
             serving = await stack.enter_async_context(
-                serve_center(self._folder / "center.db", 0, None, TOKEN)
-            )
+                serve_center(
+                    self._folder / "center.db", 0, None, TOKEN,
+                    dsn=self._ground.dsn, broker=self._ground.broker(),
+                )
+            )  # fmt: skip
             self._serving = serving
+            self._truth = self._ground.truth(serving.app[BOOK]._database)
+            stack.callback(self._truth.close)
             self._wait_for_the_disk(serving)
             self._batches = Batches(self._store, names, self._clock, self._poke, seal_count=5)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -170,13 +179,16 @@ class World:
         def offer(request: Message) -> None:
             if request.kind == "records":
                 told = map(json.loads, gzip.decompress(request.body).splitlines())
-                lane.offered |= {line["seq"] for line in told}
+                lane.offered.update(line["seq"] for line in told)
 
         proxy = Proxy(lane.plan, serving.port, book.high_water, watch, offer)
         await stack.enter_async_context(proxy)
+        brokers = [node.port for node in self._ground.nodes]
+        line = StreamProxy(lane.plan, brokers, lane.offered.update)
+        await stack.enter_async_context(line)
         url, clock = f"http://127.0.0.1:{proxy.port}", self._clock
         client = await stack.enter_async_context(
-            CenterClient(url, TOKEN, clock, timeout_s=TIMEOUT_S)
+            self._ground.client(url, line.port, TOKEN, clock, timeout_s=TIMEOUT_S)
         )
         lane.outbox = Outbox(self._store, client, [lane.name], clock, poll_s=40, pause_s_max=20)
         outbox, lane.client = lane.outbox, client
@@ -278,19 +290,28 @@ class World:
 
     async def _restore(self) -> None:
         """The centre goes on with the copy of a while ago, photos included."""
-        book, copy = self._serving.app[BOOK], sqlite3.connect(":memory:", check_same_thread=False)
-        call, sqlite = asyncio.get_running_loop().run_in_executor, book._database
-        assert isinstance(sqlite, Embedded)
         await self._clock.sleep(self._rng.uniform(0, 20))
-        await call(sqlite._thread, sqlite._db.backup, copy)
+        await self._truth.copy()
         photos = {file.name for file in self._kept.glob("*.jpg")}
         await self._clock.sleep(self._rng.uniform(10, 60))
-        await call(sqlite._thread, copy.backup, sqlite._db)
+        await self._truth.restore()
         for file in self._kept.glob("*.jpg"):
             if file.name not in photos:
                 file.unlink()
-        copy.close()
         self.told.happened["restored"] += 1
+
+    async def _kill_brokers(self) -> None:
+        """One after the other, so that each world sees it; of a cluster now and then two."""
+        nodes = len(self._ground.nodes)
+        for _ in range(2):
+            await self._clock.sleep(self._rng.uniform(5, 60))
+            some = self._rng.sample(range(nodes), self._rng.randint(1, max(1, nodes - 1)))
+            for node in some:
+                self._ground.kill(node)
+                self.told.happened["broker_killed"] += 1
+            await self._clock.sleep(self._rng.uniform(5, 60))
+            for node in some:
+                self._ground.revive(node)
 
     # ---- whoever pulls ----
 
@@ -350,6 +371,8 @@ class World:
                 tasks.create_task(self._sell(lane))
             if self.told.seed % 3 == 0:
                 tasks.create_task(self._restore())
+            if self._ground.nodes:
+                tasks.create_task(self._kill_brokers())
         for proxy in self._pulls:
             proxy.plan.faults.clear()
         await self._drained(with_photos=not self.told.happened["restored"])
@@ -397,12 +420,8 @@ class World:
                     }
         return left
 
-    def _held(self) -> dict[str, dict[int, tuple[str, int, bytes]]]:
-        held: dict[str, dict[int, tuple[str, int, bytes]]] = {lane.name: {} for lane in self.lanes}
-        with closing(sqlite3.connect(self._folder / "center.db")) as db:
-            for lane, seq, *rest in db.execute("SELECT lane, seq, id, is_stub, line FROM record"):
-                held.setdefault(lane, {})[seq] = tuple(rest)
-        return held
+    def _held(self) -> Held:
+        return {**{lane.name: {} for lane in self.lanes}, **self._truth.held()}
 
     def _is_through(self, lane: Lane, held: dict[str, Any], *, with_photos: bool) -> bool:
         assert lane.outbox is not None

@@ -35,6 +35,7 @@ class Node:
     def __init__(self, program: list[str], port: int, monitor: int) -> None:
         self._program, self._port, self._monitor = program, port, monitor
         self._process: subprocess.Popen[bytes] | None = None
+        self.port = port
         self.url = f"nats://127.0.0.1:{port}"
 
     def start(self) -> None:
@@ -107,7 +108,7 @@ def _nodes(folder: Path, count: int) -> list[Node]:
         if count > 1:
             others = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
             args += ["--cluster_name", "c", "--cluster", f"nats://127.0.0.1:{routes[n]}",
-                     "--routes", others]  # fmt: skip
+                     "--routes", others, "--no_advertise=true"]  # fmt: skip
         found.append(Node(args, clients[n], monitors[n]))
     return found
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,7 +39,6 @@ def _programs() -> Path | None:
 class Cluster:
     def __init__(self, folder: Path) -> None:
         self._folder, self._process = folder, None
-        self._schemas = 0
         programs = _programs()
         assert programs is not None
         self._programs = programs
@@ -51,14 +51,7 @@ class Cluster:
         return f"host={self._folder} user={USER} dbname=postgres"
 
     def schema(self) -> str:
-        """The DSN of an empty set of tables."""
-        import psycopg
-
-        self._schemas += 1
-        name = f"s{self._schemas}"
-        with psycopg.connect(self.dsn, autocommit=True) as db:
-            db.execute(f"CREATE SCHEMA {name}".encode())
-        return f"{self.dsn} options='-c search_path={name}'"
+        return schema(self.dsn)
 
     def start(self) -> None:
         program = [str(self._programs / "postgres"), "-D", str(self._folder / "data")]
@@ -105,6 +98,16 @@ class Cluster:
         subprocess.run(
             _as_user(program), check=True, cwd=self._folder, timeout=WAIT_S, capture_output=True
         )
+
+
+def schema(dsn: str) -> str:
+    """The DSN of an empty set of tables there."""
+    import psycopg
+
+    name = f"s{uuid.uuid4().hex}"
+    with psycopg.connect(dsn, autocommit=True) as db:
+        db.execute(f"CREATE SCHEMA {name}".encode())
+    return f"{dsn} options='-c search_path={name}'"
 
 
 @contextmanager

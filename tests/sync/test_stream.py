@@ -23,6 +23,8 @@ from gateway.sync.center import Line, NotAVerdict
 from gateway.sync.outbox import Outbox
 from gateway.sync.stream import RECORDS, StreamClient, connected
 from gateway.units import SystemClock
+from tests.conserve.plan import Plan
+from tests.conserve.stream import StreamProxy
 from tests.rig import nats as rig
 from tests.sync.rig import record, save, until
 from tests.sync.test_outbox import verdicts
@@ -188,6 +190,29 @@ async def test_while_the_database_is_away_a_body_waits_in_the_stream(
         assert await seqs(book) == []
         await until(lambda: _is_empty(stream))
     assert await seqs(book) == [1]
+
+
+@pytest.mark.parametrize("fault", ["stream_half_open", "stream_lost_answer"])
+async def test_a_line_that_is_broken_is_given_up_and_the_next_body_has_another(
+    node: rig.Node, book: Book, stream: Any, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before its answer is late: one that passes nothing more is found by its pings."""
+    monkeypatch.setattr("gateway.sync.stream.PING_S", 0.2)
+    monkeypatch.setattr("gateway.sync.stream.ACK_S", 1.0)
+    monkeypatch.setattr("tests.conserve.stream.MUTE_S", 0.2)
+    plan = Plan(1, {"records": [fault]})
+    async with (
+        working(node, book),
+        StreamProxy(plan, [node.port], lambda _: None) as proxy,
+        StreamClient(
+            "http://127.0.0.1:9", [f"nats://127.0.0.1:{proxy.port}"], "", CLOCK, timeout_s=30
+        ) as client,
+    ):
+        async with asyncio.timeout(10):
+            with pytest.raises(CenterUnavailable):
+                await client.submit("X03", lines(1))
+            said = await client.submit("X03", lines(1))
+    assert [one.verdict for one in said.verdicts] in (["accepted"], ["duplicate"])
 
 
 async def test_without_any_broker_nothing_is_lost(store: Store) -> None:
