@@ -37,14 +37,16 @@ SELECT r.seq, r.id, r.line, d.verdict FROM record r
 LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
 WHERE r.lane = ? AND r.seq BETWEEN ? AND ? ORDER BY r.seq LIMIT ?
 """
-SHIFTS = """
-SELECT s.id, min(r.seq) AS first_seq, max(r.seq) AS last_seq FROM shift s
-JOIN record r ON r.shift_id = s.id AND r.lane = s.lane AND r.corrects IS NULL
-WHERE s.lane = ?1 AND s.closed_ms IS NOT NULL AND NOT EXISTS (
+_OF_SHIFT = "FROM record r WHERE r.shift_id = s.id AND r.lane = ?1 AND r.corrects IS NULL"
+SHIFTS = f"""
+SELECT s.id, (SELECT min(seq) {_OF_SHIFT}) AS first_seq, (SELECT max(seq) {_OF_SHIFT}) AS last_seq
+FROM shift s
+WHERE s.lane = ?1 AND s.closed_ms IS NOT NULL AND EXISTS (SELECT 1 {_OF_SHIFT})
+AND NOT EXISTS (
   SELECT 1 FROM sync_mark m WHERE m.name = 'reconcile:' || ?1 || ':shift:' || s.id
   AND m.at_ms > ?2)
-GROUP BY s.id ORDER BY s.id LIMIT 1
-"""
+ORDER BY s.id LIMIT 1
+"""  # noqa: S608 - the one shift is found first: grouped, a year's records would be read for it
 SHOWN = """
 SELECT value FROM sync_mark WHERE name LIKE 'reconcile:%'
 ORDER BY json_extract(value, '$.at_ms') DESC, name LIMIT ?
