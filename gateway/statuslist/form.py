@@ -116,7 +116,11 @@ def unseal(block: bytes, number: int, tag: int) -> tuple[int, bytes]:
     if len(block) != BLOCK_BYTES:
         raise ListDamaged(f"状态名单第 {number} 块不完整")
     crc, own, count, kind, own_tag = BLOCK_HEAD.unpack_from(block)
-    if zlib.crc32(block[4:]) != crc or (own, own_tag) != (number, tag) or count > ENTRIES_MAX:
+    if (
+        zlib.crc32(memoryview(block)[4:]) != crc
+        or (own, own_tag) != (number, tag)
+        or count > ENTRIES_MAX
+    ):
         raise ListDamaged(f"状态名单第 {number} 块损坏")
     return kind, block[BLOCK_HEAD.size : BLOCK_HEAD.size + count * ENTRY_BYTES]
 

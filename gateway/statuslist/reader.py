@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from operator import lt
 from pathlib import Path
 from struct import Struct
+from sys import byteorder
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -34,6 +35,8 @@ from gateway.statuslist.form import (
 
 CHUNK_BLOCKS = 256
 _KEYS = Struct("10s6x")
+RESIDENT_MAX = 500_000
+"""Entries of a delta whose first digits stay in memory, 8 bytes each."""
 _SHORT = {CARD: Struct(">xQ2x"), OBU: Struct(">3xQ")}
 """A first key's part that fits a machine word: of a card 16 of 20 digits, of an OBU all 16."""
 
@@ -51,6 +54,10 @@ class ListFile:
             kind: array("Q", (word for (word,) in _SHORT[kind].iter_unpack(part)))
             for kind, part in parts.items()
         }
+        is_small = head.base and head.cards + head.obus <= RESIDENT_MAX
+        self._words = self._begun() if is_small else None
+        """Of a small delta, how its numbers begin: nearly every look-up is of none of them, and
+        then no block is read."""
         self.close = weakref.finalize(self, os.close, fd)
         """Or when nobody looks at it any more: a file may be replaced during a look-up."""
 
@@ -73,6 +80,8 @@ class ListFile:
     def find(self, kind: int, key: bytes) -> bytes | None:
         """The state of this number, 6 bytes; None: not in this list. Raises: OSError; ListDamaged,
         if it may be in it and cannot be read."""
+        if self._words is not None and not _has(self._words[kind], key):
+            return None
         number = self._block_of(kind, key)
         if number is None:
             return None
@@ -135,6 +144,20 @@ class ListFile:
         if (order.counts[CARD], order.counts[OBU]) != (head.cards, head.obus):
             raise ListDamaged("状态名单条数与文件头不符")
 
+    def _begun(self) -> dict[int, "array[int]"] | None:
+        """The first 8 bytes of each key, proved; None, if a block cannot be."""
+        words = {CARD: array("Q"), OBU: array("Q")}
+        try:
+            for number in range(self.head.blocks):
+                kind, rows = self.block(number)
+                halves = array("Q", rows)
+                if byteorder == "little":
+                    halves.byteswap()
+                words[kind].extend(halves[::2])
+        except (OSError, ListDamaged, KeyError):
+            return None  # each look-up will find it out for its own block
+        return words
+
     def _block_of(self, kind: int, key: bytes) -> int | None:
         """The one block that can have it; None: it comes before the first."""
         short, offset = self._short[kind], self._cards if kind == OBU else 0
@@ -148,6 +171,12 @@ class ListFile:
 
     def _first_of(self, number: int) -> bytes:
         return self._first_keys[number * FIRST_BYTES : (number + 1) * FIRST_BYTES]
+
+
+def _has(words: "array[int]", key: bytes) -> bool:
+    word = int.from_bytes(key[:8], "big")
+    at = bisect_left(words, word)
+    return at < len(words) and words[at] == word
 
 
 class _Order:

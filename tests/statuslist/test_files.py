@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.params import ListDamaged
+from gateway.statuslist import reader
 from gateway.statuslist.form import BLOCK_BYTES, CARD, SIGNED_BYTES, key_of, listed, read_head
 from gateway.statuslist.reader import ListFile
 from gateway.statuslist.writer import Row, Writer, write_list
@@ -85,12 +86,13 @@ def test_any_set_of_numbers_is_a_list(tmp_path: Path, cards: set[str], obus: set
     assert state(opened, "12345678901234567890") is None or "12345678901234567890" in cards
 
 
-def test_no_changed_byte_is_answered_from(tmp_path: Path) -> None:
+@pytest.mark.parametrize("base", ["", "0"])
+def test_no_changed_byte_is_answered_from(tmp_path: Path, base: str) -> None:
     """Each look-up after a flipped bit gives the true answer or none at all."""
     rows = some_rows(900)
-    path = make(tmp_path / "l.list", rows)
+    path = make(tmp_path / "l.list", rows, base=base)
     whole, chance = path.read_bytes(), random.Random(5)
-    for _ in range(300):
+    for _ in range(150):
         raw = bytearray(whole)
         raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
         path.write_bytes(raw)
@@ -105,6 +107,30 @@ def test_no_changed_byte_is_answered_from(tmp_path: Path) -> None:
                 assert state(opened, number) is not None
             except ListDamaged:
                 continue
+
+
+def test_a_small_delta_reads_a_block_only_for_what_may_be_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = some_rows(2000)
+    there = {number for number, _, _ in rows}
+    path, read = make(tmp_path / "delta", rows, base="0"), list[int]()
+    monkeypatch.setattr(reader, "RESIDENT_MAX", len(rows))
+    small = ListFile.open(path)
+    monkeypatch.setattr(reader, "RESIDENT_MAX", len(rows) - 1)
+    large, whole = ListFile.open(path), ListFile.open(make(tmp_path / "full", rows))
+    real = ListFile.block
+
+    def block(self: ListFile, number: int) -> tuple[int, bytes]:
+        read.append(number)
+        return real(self, number)
+
+    monkeypatch.setattr(ListFile, "block", block)
+    asked = [*there, *(f"{n:020d}" for n in range(10**16, 10**19, 10**16))]
+    for opened in (small, large, whole):
+        read.clear()
+        assert [n for n in asked if state(opened, n)] == [n for n in asked if n in there]
+        assert len(read) == (len(rows) if opened is small else len(asked))
 
 
 def test_a_block_of_another_list_or_another_place_is_noticed(tmp_path: Path) -> None:
