@@ -1,5 +1,6 @@
 """Receipts that a station master carries in: the file itself as the body, bounded, then checked."""
 
+import asyncio
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,13 +10,15 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.errors import ParcelRefused
-from gateway.sync.receipts import Receipts
+from gateway.errors import ParcelRefused, StoreUnavailable
+from gateway.spool.health import words
+from gateway.sync.receipts import Receipts, Taken
 from gateway.web.api import Api, Media, Needs, require
 from gateway.web.faults import answer
 
 SIZE_MAX = 64 * 1024 * 1024  # some 600 000 verdicts
 PIECE = 64 * 1024
+NOT_TAKEN = "流水不受影响；请通知维护人员检查磁盘，以后再导入一次"
 
 routes = Api()
 
@@ -68,7 +71,17 @@ def _sweep(folder: Path) -> None:
 async def take_receipt(request: web.Request) -> web.Response:
     """422 if it is not the centre's, not ours, changed, or older than what is known."""
     who, tray = require(request, "master"), request.app[RECEIPTS]
-    _sweep(tray.folder)
+    try:
+        taken = await _take(request, tray, who.operator)
+    except OSError as no:
+        raise StoreUnavailable(f"回执没有导入：{words(no)}", NOT_TAKEN) from no
+    tray.newest = taken._asdict()
+    return answer(tray.newest)
+
+
+async def _take(request: web.Request, tray: Tray, operator: str) -> Taken:
+    """Raises: OSError, ParcelRefused and its kinds, StoreUnavailable."""
+    await asyncio.to_thread(_sweep, tray.folder)
     with tempfile.NamedTemporaryFile(dir=tray.folder, prefix="receipt-") as file:
         size = 0
         async for piece in request.content.iter_chunked(PIECE):
@@ -76,6 +89,4 @@ async def take_receipt(request: web.Request) -> web.Response:
             if size > SIZE_MAX:
                 raise ReceiptTooLarge(f"回执超过 {SIZE_MAX // 1024 // 1024} MB")
         file.flush()
-        taken = await tray.receipts.take(Path(file.name), who.operator)
-    tray.newest = taken._asdict()
-    return answer(tray.newest)
+        return await tray.receipts.take(Path(file.name), operator)

@@ -1,15 +1,18 @@
 """Thousands of vehicles in a row before one page: does it grow?
 
-python -m tests.tools.page_soak [VEHICLES]
+python -m tests.tools.page_soak [--real] [VEHICLES]
 
 Real Chromium, real page, the tests' cardboard gateway: snapshots are pushed as fast as the page
 draws them, nine a vehicle, each vehicle with a plate, a draft and camera pictures of its own. After
-a collection of garbage it is asked for its heap, its DOM nodes and its listeners.
+a collection of garbage it is asked for its heap, its DOM nodes and its listeners. `--real`: before
+a gateway process of its own (soak_real.py).
 """
 
 import asyncio
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -21,7 +24,7 @@ STATES = (
     "reading", "plate_unsure", "vehicle", "classified", "priced_short", "agreed", "debiting",
     "saved", "idle",
 )  # fmt: skip
-VEHICLES, STEPS = 5000, 10
+VEHICLES, STEPS, REAL_STEPS = 5000, 10, 20
 SIZE: dict[str, Any] = {"viewport": {"width": 1024, "height": 768}, "has_touch": True}
 TYPE = """async () => {
   const { app } = await import('/app.js');
@@ -105,12 +108,19 @@ async def _drive(
 
 
 async def main() -> None:
-    vehicles = int(sys.argv[1]) if len(sys.argv) > 1 else VEHICLES
+    from tests.tools import soak_real  # it needs what is here
+
+    count = [word for word in sys.argv[1:] if word.isdecimal()]
+    vehicles = int(count[0]) if count else VEHICLES
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )
-        await run(browser, vehicles)
+        if "--real" in sys.argv:
+            with tempfile.TemporaryDirectory(prefix="page-soak-") as folder:
+                await soak_real.run(browser, Path(folder), vehicles, REAL_STEPS)
+        else:
+            await run(browser, vehicles)
         await browser.close()
 
 

@@ -90,7 +90,7 @@ def tiles(told: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def carried(tmp_path: Path) -> AsyncIterator[Carried]:
-    async with listening(tmp_path, tables=[carry.routes]) as listener:
+    async with listening(tmp_path, tables=[carry.routes, receipts.routes]) as listener:
         carried = Carried(tmp_path)
         listener.app._frozen = False
         listener.app[carry.EXPORTS] = carried.exports
@@ -219,6 +219,20 @@ async def test_the_shedding_calls_it(tmp_path: Path) -> None:
         assert (box.exports.file, box.exports.trouble) == (None, "given_up")
         assert box.disk.shed.is_given_up(shed.SUPPORT)
         assert "导出文件" in box.exports._no_room()
+
+
+async def test_a_receipt_that_the_disk_does_not_take_is_no_lost_answer(
+    carried: Carried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(receipts, "_sweep", full)
+    answer = await carried.browser.post("/api/receipts", data=b"x")
+    told = await answer.json()
+    assert (answer.status, told["number"]) == (503, "E-303")
+    assert told["detail"] == "回执没有导入：磁盘满了"
+    assert "流水不受影响" in told["action"]
 
 
 # ---- to a stick ----
