@@ -74,6 +74,7 @@ SAMPLES: dict[tuple[str, ...], Any] = {
     ("consumer", "name"): "other",
     ("consumer", "token"): "a-token-of-enough-length-0123456789",
     ("parameters", "folder"): str(TABLES),
+    ("export", "media"): "/mnt",
 }
 """A legal value of each setting whose limits do not name one. A new setting wants one here."""
 BY_HAND = {("data",), ("spool", "folder")}
