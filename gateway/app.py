@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway import __version__, keys, tls
+from gateway import __version__, keys, tls, trust
 from gateway.access import Access, demo_operators
 from gateway.config import Center, LaneSection, Settings
 from gateway.devices import build
@@ -84,6 +85,7 @@ from gateway.web.exports import Exports, Sticks
 
 log = logging.getLogger(__name__)
 
+E_TRUST = "E-405"
 SHOWN_TABLES = ("status_list", "minimum_fares", "stations")
 Devices = Callable[[LaneSection, Clock], build.Devices]
 DAY_MS = 86_400_000
@@ -122,7 +124,8 @@ class Gateway:
             lists=archive,
             fares=FareTables(settings.data / "fares", settings.station.hex),
         )
-        self.client = _client(settings.center, clock)
+        believed, self._distrust = _believed(settings.center)
+        self.client = _client(settings.center, clock, believed)
         self.outbox = Outbox(store, self.client, names, clock, self._tell_all)
         self.evidence = Evidence(
             store, settings.data / "evidence", clock, lambda: self._no_photos()
@@ -299,7 +302,7 @@ class Gateway:
         """What people should know and what stops nothing."""
         disk = self.disk.verdict
         said = [(disk.code, disk.detail, disk.action)] if disk.code and disk.may_begin else []
-        said += filter(None, (self.clock.notice(), self.shelf.notice()))
+        said += filter(None, (self.clock.notice(), self.shelf.notice(), self._distrust))
         return [dict(zip(("code", "detail", "action"), told, strict=True)) for told in said]
 
     def _offset_ms(self) -> int | None:
@@ -451,11 +454,27 @@ async def gateway(
         yield box
 
 
-def _client(center: Center, clock: Clock) -> CenterClient:
+def _believed(center: Center) -> tuple[ssl.SSLContext | None, tuple[str, str, str] | None]:
+    """Whom to believe on the lines outwards; a notice for people, if that cannot be read. The lane
+    sells all the same."""
+    try:
+        return trust.context(center.ca, center.certificate), None
+    except OSError as bad:
+        log.error("no certificates for the centre", extra={"why": str(bad)})
+        told = f"到中心的证书文件不能用：{bad.strerror or bad}；流水先存本机"
+        return trust.nobody(), (
+            E_TRUST,
+            told,
+            "可以继续收费；请维护人员核对 [center] ca、certificate",
+        )
+
+
+def _client(center: Center, clock: Clock, believed: ssl.SSLContext | None) -> CenterClient:
     """Raises: ConfigInvalid, if the way that was chosen is not installed."""
     token = center.token.get_secret_value() if center.token else ""
+    more: dict[str, Any] = {"fare_timeout_s": center.fare_timeout_s, "tls": believed}
     if center.transport == "http":
-        return CenterClient(center.url, token, clock, fare_timeout_s=center.fare_timeout_s)
+        return CenterClient(center.url, token, clock, **more)
     try:
         from gateway.sync.stream import StreamClient
     except ImportError as missing:
@@ -463,7 +482,7 @@ def _client(center: Center, clock: Clock) -> CenterClient:
             f'transport = "nats" 需要的软件包没有安装：{missing.name}',
             "请安装：pip install -e '.[nats]'",
         ) from missing
-    return StreamClient(center.url, center.nats, token, clock, fare_timeout_s=center.fare_timeout_s)
+    return StreamClient(center.url, center.nats, token, clock, **more)
 
 
 def _key_of(data: Path) -> keys.Signer | None:

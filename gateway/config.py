@@ -58,6 +58,7 @@ Port = Annotated[
     int, Field(ge=0, le=65535, description="端口号，整数 0 到 65535（0 = 任意空闲端口）")
 ]
 Folder = Annotated[Path, Field(strict=False, description="文件夹路径（字符串，相对于本配置文件）")]
+File = Annotated[Path, Field(strict=False, description="文件路径（字符串，相对于本配置文件）")]
 Url = Annotated[str, AfterValidator(_is_http), Field(description="地址（字符串）")]
 
 
@@ -208,6 +209,10 @@ class Center(Section):
         str | None,
         Field(pattern=r"^[0-9a-f]{64}$", description="参数签名公钥 Ed25519，64位小写十六进制"),
     ] = None
+    ca: File | None = None
+    """PEM: who signs the centre's certificate, and the brokers'. None: the system's."""
+    certificate: File | None = None
+    """PEM: this box's own for them, its key in the same file. None: the token alone."""
 
     @model_validator(mode="after")
     def _nats_is_somewhere(self) -> Self:
@@ -339,7 +344,9 @@ def _anchored(read: Settings, folder: Path) -> Settings:
     log = read.spool.folder
     spool = read.spool.model_copy(update={"folder": None if log is None else folder / log})
     export = ExportSection(media=folder / read.export.media)
-    anchored = {"parameters": parameters, "spool": spool, "export": export}
+    own = {name: getattr(read.center, name) for name in ("ca", "certificate")}
+    center = read.center.model_copy(update={n: f and folder / f for n, f in own.items()})
+    anchored = {"parameters": parameters, "spool": spool, "export": export, "center": center}
     return read.model_copy(update={"data": folder / read.data, **anchored})
 
 

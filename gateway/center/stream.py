@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import (
@@ -27,6 +26,7 @@ from nats.js.api import (
 )
 from nats.js.errors import BadRequestError
 
+from gateway.brokers import BROKEN, connected
 from gateway.center.book import Book
 from gateway.center.database import DatabaseAway
 from gateway.center.wire import BadBody, check_digest, check_range, split, unpack
@@ -40,7 +40,6 @@ WORKERS = 2
 BODIES_MAX = 4  # of one lane, unread: it sends one at a time, more are repeats of what waits here
 BYTES_MAX = 1 << 30
 FETCH_S, AGAIN_S, AWAY_S = 2.0, 0.5, 2.0
-BROKEN = (nats.errors.Error, OSError, TimeoutError)
 LANE = re.compile(r"[0-9A-Za-z_-]{1,40}")
 
 
@@ -70,20 +69,9 @@ class Intake:
             await asyncio.sleep(AGAIN_S)
 
     async def _work(self) -> None:
-        line = Client()
+        broker = self._broker
+        line = await connected(broker.servers, broker.token, "lane-gateway center")
         try:
-            async with asyncio.timeout(10):
-                await line.connect(
-                    list(self._broker.servers),
-                    token=self._broker.token or None,
-                    error_cb=_no_matter,
-                    connect_timeout=2,
-                    allow_reconnect=False,  # `run` does; the client leaves sockets behind
-                    reconnect_time_wait=1,
-                    max_reconnect_attempts=1,
-                    ping_interval=10,
-                    name="lane-gateway center",
-                )
             await self._prepare(line)
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(self._broker.workers):
@@ -168,10 +156,6 @@ async def consuming(book: Book, broker: Broker, clock: Clock) -> AsyncIterator[N
             yield
         finally:
             intake.cancel()
-
-
-async def _no_matter(_: Exception) -> None:
-    """The client mends its line itself."""
 
 
 def broker(urls: str, token: str = "") -> Broker | None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
+from gateway import trust
 from gateway.access import demo_operators
 from gateway.check.box import reading
 from gateway.check.finding import Finding, fail, in_thread, ok, warn
@@ -64,8 +65,11 @@ def _why(dead: Exception) -> str:
 def _ask(settings: Settings) -> tuple[int, float | None]:
     """GET {centre}/v1/parameters → status, and the centre's clock if it says so."""
     url = urlsplit(settings.center.url)
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    line = kind(url.hostname or "", url.port, timeout=CENTER_S_MAX)
+    host, port = url.hostname or "", url.port
+    line = http.client.HTTPConnection(host, port, timeout=CENTER_S_MAX)
+    if url.scheme == "https":
+        believed = trust.context(settings.center.ca, settings.center.certificate)
+        line = http.client.HTTPSConnection(host, port, timeout=CENTER_S_MAX, context=believed)
     token = settings.center.token
     headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
     try:

@@ -7,16 +7,17 @@ owed and are sent again. Everything but records goes over HTTP as before.
 """
 
 import asyncio
+import ssl
 import uuid
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import Any
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError
 from pydantic import ValidationError
 
+from gateway.brokers import BROKEN, InTheClear, connected
 from gateway.errors import CenterUnavailable
 from gateway.sync.center import Answer, CenterClient, Line, NotAVerdict, Verdicts, bundled
 from gateway.sync.center import pick_verdicts as pick
@@ -28,11 +29,8 @@ ATTEMPT = "Attempt"
 """Header of a body and of its verdicts. Never used twice: the same lines again are to be answered
 again, so the broker must not take them for a repeat. Only one attempt's own repeats are."""
 FULL = (10077, 10047)  # the lane's own share of the stream, or all of it, waits to be read
-CONNECT_S, ACK_S, AGAIN_S = 5.0, 5.0, 0.25
-PING_S, PINGS_MAX = 10, 2
-"""A line that passes nothing any more and never ends is given up after so many unanswered."""
+ACK_S, AGAIN_S = 5.0, 0.25
 FULL_PAUSE_S = 2.0
-BROKEN = (nats.errors.Error, OSError, TimeoutError)
 
 
 class StreamClient(CenterClient):
@@ -120,13 +118,16 @@ class StreamClient(CenterClient):
         """Connected, and listening for this lane's verdicts."""
         async with self._linking:
             if self._line is None or self._line.is_closed:
-                self._line = await connected(self._servers, self._token, self._broke)
-                self._heard = set()
+                self._line, self._heard = await self._connected(), set()
             if lane not in self._heard:
                 await self._line.subscribe(VERDICTS + lane, cb=self._hear)
                 await self._line.flush()
                 self._heard.add(lane)
             return self._line
+
+    async def _connected(self) -> Client:
+        servers, token, tls = self._servers, self._token, self._tls
+        return await connected(servers, token, "lane-gateway", tls=tls, on_close=self._broke)
 
     def _broke(self) -> None:
         """The answers that were on their way are lost."""
@@ -139,42 +140,6 @@ class StreamClient(CenterClient):
         waiting = self._waiting.get((message.headers or {}).get(ATTEMPT, ""))
         if waiting is not None and not waiting.done():
             waiting.set_result(message.data)
-
-
-async def connected(
-    servers: Sequence[str], token: str, on_close: Callable[[], None] = lambda: None
-) -> Client:
-    """A connection by way of any server that answers. One that breaks is closed for good, since a
-    client that mends itself leaves a socket behind for each server that takes a connection and
-    says nothing (nats-py 2.16). Raises: BROKEN."""
-    line = Client()
-
-    async def closed() -> None:
-        on_close()
-
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            await line.connect(
-                list(servers),
-                token=token or None,
-                error_cb=_no_matter,
-                connect_timeout=2,
-                closed_cb=closed,
-                allow_reconnect=False,
-                reconnect_time_wait=1,
-                max_reconnect_attempts=1,
-                ping_interval=PING_S,
-                max_outstanding_pings=PINGS_MAX,
-                name="lane-gateway",
-            )
-    except BaseException:
-        await line.close()
-        raise
-    return line
-
-
-async def _no_matter(_: Exception) -> None:
-    """Whoever waits for an answer notices."""
 
 
 def _read(raw: bytes) -> Answer:
@@ -192,4 +157,8 @@ def _why(broken: BaseException, is_delivered: bool) -> str:
         return "已交给消息队列，中心还没有确认"
     if isinstance(broken, TimeoutError):
         return "消息队列没有按时收下"
+    if isinstance(broken, ssl.SSLError):
+        return "消息队列的证书不受信任或已过期"
+    if isinstance(broken, InTheClear):
+        return "消息队列没有加密，没有把令牌告诉它"
     return f"连不上消息队列：{type(broken).__name__}"

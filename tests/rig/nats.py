@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,9 +75,10 @@ class Node:
 
 
 @contextmanager
-def running(count: int = NODES) -> Iterator[list[Node]]:
+def running(count: int = NODES, more: Sequence[str] = ()) -> Iterator[list[Node]]:
+    """`more`: of the program's options."""
     folder = Path(tempfile.mkdtemp(prefix="lane-nats-", dir="/tmp"))
-    nodes = _nodes(folder, count)
+    nodes = _nodes(folder, count, more)
     try:
         for node in nodes:
             node.start()
@@ -96,7 +97,7 @@ def until_ready(nodes: list[Node]) -> None:
         time.sleep(0.05)
 
 
-def _nodes(folder: Path, count: int) -> list[Node]:
+def _nodes(folder: Path, count: int, more: Sequence[str]) -> list[Node]:
     program = _program()
     assert program is not None
     ports = _free_ports(3 * count)
@@ -104,7 +105,7 @@ def _nodes(folder: Path, count: int) -> list[Node]:
     found = list[Node]()
     for n in range(count):
         args = [program, "-a", "127.0.0.1", "-p", str(clients[n]), "-m", str(monitors[n]),
-                "-js", "-sd", str(folder / f"n{n}"), "-n", f"n{n}"]  # fmt: skip
+                "-js", "-sd", str(folder / f"n{n}"), "-n", f"n{n}", *more]  # fmt: skip
         if count > 1:
             others = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
             args += ["--cluster_name", "c", "--cluster", f"nats://127.0.0.1:{routes[n]}",

@@ -71,6 +71,8 @@ SAMPLES: dict[tuple[str, ...], Any] = {
     ("center", "nats"): ["nats://127.0.0.1:9", "tls://127.0.0.1:10"],
     ("center", "token"): "another-token",
     ("center", "parameter_key"): "ab" * 32,
+    ("center", "ca"): "/nowhere/ca.pem",
+    ("center", "certificate"): "/nowhere/lane.pem",
     ("consumer", "name"): "other",
     ("consumer", "token"): "a-token-of-enough-length-0123456789",
     ("parameters", "folder"): str(TABLES),

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gateway.brokers import connected
 from gateway.center.book import Book
 from gateway.center.database import DatabaseAway
 from gateway.center.stream import BODIES_MAX, STREAM, Broker, Intake
@@ -21,7 +22,7 @@ from gateway.errors import CenterUnavailable
 from gateway.store import Store
 from gateway.sync.center import Line, NotAVerdict
 from gateway.sync.outbox import Outbox
-from gateway.sync.stream import RECORDS, StreamClient, connected
+from gateway.sync.stream import RECORDS, StreamClient
 from gateway.units import SystemClock
 from tests.conserve.plan import Plan
 from tests.conserve.stream import StreamProxy
@@ -45,7 +46,7 @@ def node() -> Iterator[rig.Node]:
 @pytest.fixture
 async def stream(node: rig.Node) -> AsyncIterator[Any]:
     """As it is with nothing in it."""
-    line = await connected([node.url], "")
+    line = await connected([node.url], "", "test")
     yield line.jetstream(timeout=5)
     with suppress(Exception):
         await line.jetstream(timeout=5).purge_stream(STREAM)
@@ -197,7 +198,7 @@ async def test_a_line_that_is_broken_is_given_up_and_the_next_body_has_another(
     node: rig.Node, book: Book, stream: Any, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long before its answer is late: one that passes nothing more is found by its pings."""
-    monkeypatch.setattr("gateway.sync.stream.PING_S", 0.2)
+    monkeypatch.setattr("gateway.brokers.PING_S", 0.2)
     monkeypatch.setattr("gateway.sync.stream.ACK_S", 1.0)
     monkeypatch.setattr("tests.conserve.stream.MUTE_S", 0.2)
     plan = Plan(1, {"records": [fault]})
