@@ -136,8 +136,7 @@ async def take_heartbeat(request: web.Request) -> web.Response:
     if not isinstance(body, dict) or not isinstance(lane := body.get("lane"), str):
         raise BadBody(400, "心跳没有 lane")
     now_ms = request.app[CLOCK].now_ms()
-    await request.app[BOOK].beat(lane, json.dumps(body, ensure_ascii=False), now_ms)
-    high_water = await request.app[BOOK].high_water(lane)
+    high_water = await request.app[BOOK].beat(lane, json.dumps(body, ensure_ascii=False), now_ms)
     return web.json_response({"lane": lane, "high_water": high_water, "at_ms": now_ms})
 
 

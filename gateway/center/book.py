@@ -14,6 +14,7 @@ from gateway.center.scrutiny import Line, Stub, Transaction, read_line
 T = TypeVar("T")
 HOLES_SHOWN = 100
 SEQS_AT_FIRST, SEQS_AT_ONCE = 4, 1000
+MANY = 4  # records that are quicker together than one by one
 PUT = """
 INSERT INTO record (lane, seq, id, is_stub, line, received_ms) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
@@ -88,16 +89,19 @@ class Book:
 
         return await self._database.run(work, lane=lane)
 
-    async def beat(self, lane: str, body: str, at_ms: int) -> None:
-        def work(db: Db) -> None:
-            db.execute(
+    async def beat(self, lane: str, body: str, at_ms: int) -> int:
+        """Keep the newest heartbeat; the lane's high water."""
+
+        def work(db: Db) -> int:
+            kept = db.execute(
                 "INSERT INTO lane (name, heartbeat_ms, heartbeat) VALUES (?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET heartbeat_ms = excluded.heartbeat_ms,"
-                " heartbeat = excluded.heartbeat",
+                " heartbeat = excluded.heartbeat RETURNING high_water",
                 (lane, at_ms, body),
             )
+            return int(kept.fetchone()[0])
 
-        await self._write(work)
+        return await self._write(work)
 
     async def high_water(self, lane: str) -> int:
         return await self._write(lambda db: _high_water(db, lane))
@@ -162,7 +166,11 @@ def _judge_all(db: Db, lane: str, arrivals: Sequence[Arrival], at_ms: int) -> li
     verdicts = list[Verdict]()
     for is_plain, alike in groupby(arrivals, lambda arrival: arrival.is_plain(lane)):
         some = list(alike)
-        if is_plain and db.put_all(lane, [Put(a.seq, a.id, a.raw) for a in some], at_ms):
+        if (
+            is_plain
+            and len(some) >= MANY
+            and db.put_all(lane, [Put(a.seq, a.id, a.raw) for a in some], at_ms)
+        ):
             verdicts += [Verdict(a.id, a.seq, "accepted") for a in some]
         else:
             verdicts += [_judge(db, lane, arrival, at_ms) for arrival in some]
@@ -286,9 +294,12 @@ def _seqs(db: Db, lane: str, after: int) -> Iterator[int]:
     """Ascending, ever larger pieces at a time: who stops at the first hole has read few."""
     higher = "SELECT seq FROM record WHERE lane = ? AND seq > ? ORDER BY seq LIMIT ?"
     count = SEQS_AT_FIRST
-    while piece := db.execute(higher, (lane, after, count)).fetchall():
+    while True:
+        piece = db.execute(higher, (lane, after, count)).fetchall()
         for (after,) in piece:  # and the next piece begins there
             yield after
+        if len(piece) < count:
+            return
         count = min(count * 8, SEQS_AT_ONCE)
 
 

@@ -28,10 +28,12 @@ BOUNDS = {
 }
 TRIES = 5
 LOCKS = 1_279_607_091  # of this program in pg_locks, `classid`; `objid` 0: the order of arrival
-ARRIVING = "SELECT pg_advisory_xact_lock_shared(?, 0)"
 ARRIVED = "SELECT pg_advisory_xact_lock(?, 0)"
-OF_LANE = "SELECT pg_advisory_xact_lock(?, hashtext(?) | 1)"
-"""Odd, so neither 0 nor 2. Two lanes of one number wait for each other; that is all."""
+ARRIVING = """
+SELECT pg_advisory_xact_lock_shared(?, 0), pg_advisory_xact_lock(?, hashtext(?) | 1)
+"""
+"""In this order. Odd, so neither 0 nor 2. Two lanes of one number wait for each other; that is
+all."""
 PUT_ALL = "COPY record (lane, seq, id, is_stub, line, received_ms) FROM STDIN (FORMAT BINARY)"
 PUT_TYPES = ("text", "int8", "text", "int8", "bytea", "int8")
 SETTINGS = "-c synchronous_commit=on -c statement_timeout=30000 -c lock_timeout=20000"
@@ -97,8 +99,7 @@ class Postgres:
     async def run(self, work: Callable[[Db], T], *, lane: str = "", is_ordered: bool = False) -> T:
         def locked(db: Db) -> T:
             if lane:
-                db.execute(ARRIVING, (LOCKS,))
-                db.execute(OF_LANE, (LOCKS, lane))
+                db.execute(ARRIVING, (LOCKS, LOCKS, lane))
             elif is_ordered:
                 db.execute(ARRIVED, (LOCKS,))
             return work(db)

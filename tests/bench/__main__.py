@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import faretable, money, passage, start, statuslist, sync
+from tests.bench import faretable, money, passage, province, start, statuslist, sync
 from tests.bench.figure import Figure, as_json, table
 
 
@@ -36,6 +36,7 @@ BENCHES: dict[str, Bench] = {
     "statuslist": lambda folder, given: statuslist.measure(folder, given.entries),
     "fares": lambda folder, given: faretable.measure(folder, given.fares),
     "sync": lambda folder, given: sync.measure(folder, given.records),
+    "province": lambda folder, given: province.measure(folder, given.lanes),
     "memory": lambda folder, given: start.measure_memory(folder, given.driven),
 }
 
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--entries", type=int, default=1_000_000, help="of the status list")
     parser.add_argument("--fares", type=int, default=160_000, help="rows of the fare table")
     parser.add_argument("--records", type=int, default=100_000, help="of the backlog")
+    parser.add_argument("--lanes", type=int, default=3000, help="of the province")
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument(
         "--driven", type=int, default=200, help="passages before memory's second look"

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp import web
@@ -82,23 +82,29 @@ def _child(folder: Path, *how: str) -> dict[str, Any]:
 @contextmanager
 def _center(db: Path) -> Iterator[str]:
     program = [sys.executable, "-m", "gateway.center", "--port", "0", "--db", str(db)]
-    with _serving(program) as url:
-        yield url
+    with serving(program) as told:
+        yield told.url
 
 
 @contextmanager
 def _nothing() -> Iterator[str]:
-    with _serving([sys.executable, "-m", "tests.bench.sync", "-", "nothing"]) as url:
-        yield url
+    with serving([sys.executable, "-m", "tests.bench.sync", "-", "nothing"]) as told:
+        yield told.url
+
+
+class Serving(NamedTuple):
+    url: str
+    pid: int
 
 
 @contextmanager
-def _serving(program: list[str]) -> Iterator[str]:
-    env = {**os.environ, "CENTER_TOKEN": TOKEN}
+def serving(program: list[str], **more: str) -> Iterator[Serving]:
+    """A program that says where it serves; `more`: its environment's."""
+    env = {**os.environ, "CENTER_TOKEN": TOKEN, **more}
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=env) as process:
         try:
             assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["url"]
+            yield Serving(json.loads(process.stdout.readline())["url"], process.pid)
         finally:
             process.terminate()
 
@@ -112,7 +118,7 @@ async def _open(folder: Path, count: int) -> Store:
     for first in range(1, count + 1, 5000):
         rows = []
         for seq in range(first, min(first + 5000, count + 1)):
-            row, chain = _row(seq, rng, chain)
+            row, chain = row_of(seq, rng, chain)
             rows.append(row)
         await store.write(lambda db, rows=rows: db.executemany(INSERT, rows).rowcount)  # type: ignore[misc]
     return store
@@ -125,15 +131,18 @@ INSERT = (
 PATTERN = record(1).model_dump(mode="json", by_alias=True)
 
 
-def _row(seq: int, rng: random.Random, chain: str) -> tuple[Any, ...]:
+def row_of(
+    seq: int, rng: random.Random, chain: str, lane: str = LANE
+) -> tuple[tuple[Any, ...], str]:
+    """A row of `record`, id third and line last but one; and its chain."""
     fee = rng.randrange(500, 20_000)
     at_ms = 1_763_700_000_000 + seq * 43_000 + rng.randrange(40_000)
     when = time.strftime("%Y-%m-%dT%H:%M:%S+08:00", time.gmtime(at_ms / 1000 + 28_800))
     plate = f"甘{rng.choice('ABCDEFG')}{rng.randrange(99_999):05d}_{rng.randrange(2)}"
     weight = rng.randrange(1_500, 49_000)
     own = {
-        "id": f"G00306200100202010032025112108{seq:07d}", "seq": seq,
-        "passageId": f"{LANE}-{at_ms:014d}-{rng.getrandbits(32):08X}",
+        "id": f"G0030620010{lane[1:]:0>6}0032025112108{seq:07d}", "seq": seq, "lane": lane,
+        "passageId": f"{lane}-{at_ms:014d}-{rng.getrandbits(32):08X}",
         "cardId": f"62012045{rng.randrange(10**12):012d}", "tac": f"{rng.getrandbits(32):08X}",
         "terminalTransNo": f"{rng.getrandbits(32):08X}",
         "cardTransNo": f"{rng.randrange(65536):04X}",
@@ -149,7 +158,7 @@ def _row(seq: int, rng: random.Random, chain: str) -> tuple[Any, ...]:
     }  # fmt: skip
     line = json.dumps({**PATTERN, **own}, ensure_ascii=False, separators=(",", ":"))
     chain = hashlib.sha256((chain + line).encode()).hexdigest().upper()
-    row = (LANE, seq, own["id"], own["passageId"], 1, "paid", "etc_card", fee, own["cardId"])
+    row = (lane, seq, own["id"], own["passageId"], 1, "paid", "etc_card", fee, own["cardId"])
     return (*row, at_ms, line, chain), chain
 
 
@@ -220,7 +229,7 @@ async def _live(folder: Path, url: str, count: int) -> dict[str, Any]:
         end, seq = time.perf_counter() + LIVE_S, count
         while time.perf_counter() < end and outbox.state()["unsent"] > 2000:
             seq += 1
-            row, _ = _row(seq, rng, "0" * 64)
+            row, _ = row_of(seq, rng, "0" * 64)
             await store.write(lambda db, row=row: db.execute(INSERT, row).rowcount)  # type: ignore[misc]
             begun[seq] = time.perf_counter()
             outbox.noticed(LANE, clock.now_ms())

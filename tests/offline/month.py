@@ -25,7 +25,7 @@ from gateway.sync.outbox import Outbox
 from gateway.sync.photos import PhotoPusher
 from gateway.sync.reconcile import Reconciler
 from gateway.units import SystemClock
-from tests.bench.sync import LANE, TOKEN, _center, _resident_mb, _row
+from tests.bench.sync import LANE, TOKEN, _center, _resident_mb, row_of
 
 BACK_MS = 86_400_000
 AT_ONCE = 500  # records of one commit: days pass quickly here
@@ -84,7 +84,7 @@ class Box:
             path.write_bytes(body)
             photos.append((sha256, len(body), at_ms, "camera"))
             self._seq += 1
-            row, self._chain = _row(self._seq, self._rng, self._chain)
+            row, self._chain = row_of(self._seq, self._rng, self._chain)
             line = row[10].replace(f'"photo":"{_photo_of(row[10])}"', f'"photo":"{sha256}"')
             rows.append((row[2], row[3], at_ms, row[8], row[7], line))
         insert = "INSERT INTO evidence VALUES (?, ?, ?, ?)"
