@@ -35,6 +35,8 @@ class FareTables:
         self._awaited: list[Path] = []
         self._opened: set[str] = set()
         """Stems of the tables that serve: SHA-256 of their packages."""
+        self._installed: set[str] = set()
+        """The same of packages that came with the box: there they are again at the next start."""
         self._one_child = asyncio.Lock()  # two might write the same file
         self.left_out: dict[str, str] = {}
         """File → why it is not used, in words for people."""
@@ -128,8 +130,10 @@ class FareTables:
         return await asyncio.to_thread(self._open, order.out)
 
     def forget(self, kept: Iterable[Ready]) -> None:
-        """Remove all tables but these and those that are awaited. Raises: OSError."""
+        """Remove all tables but these, those that are awaited and those that would only be made
+        again. Raises: OSError."""
         stems = {one.ready.path.stem for one in kept} | {path.stem for path in self._awaited}
+        stems |= self._installed
         for path in self._paths("*.db") + self._paths("*.json"):
             if path.stem not in stems:
                 path.unlink(missing_ok=True)
@@ -181,6 +185,8 @@ class FareTables:
             with suppress(OSError):
                 await asyncio.to_thread(package.unlink)
             raise ParameterInvalid("参数文件损坏，等中心重新下发")
+        if package.parent != self._folder:
+            self._installed.add(sha256)
         if sha256 in self._opened:
             return None
         size = (await asyncio.to_thread(package.stat)).st_size

@@ -212,6 +212,19 @@ async def test_a_start_waits_for_no_table_and_the_one_it_has_serves_meanwhile(
     assert (box.version, box.fee(7), box.shelf.notice()) == ("2", 1000, None)
 
 
+async def test_an_installed_table_that_is_past_is_not_made_again_at_each_start(
+    box: Box, installed: Path, published: Path
+) -> None:
+    await box.begin(installed)
+    await box.shelf.prepare()
+    (made,) = box.folder.glob("*.db")
+    for number in range(3, 7):
+        publish(published, fares(str(number), f"2025-12-0{number}T00:00:00+08:00", LARGE))
+    assert await box.downloads.fetch() is True
+    assert (box.version, made.exists()) == ("6", True)
+    assert len(list(box.folder.glob("*.db"))) == 4  # the one in force and two before it
+
+
 async def test_without_any_table_the_lane_opens_and_each_fare_says_why_there_is_none(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
