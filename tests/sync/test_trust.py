@@ -15,11 +15,11 @@ from gateway.app import gateway
 from gateway.center.app import serve_center
 from gateway.devices import build
 from gateway.errors import CenterUnavailable
-from gateway.sync.center import CenterClient
+from gateway.sync.center import CenterClient, Line
 from gateway.units import SystemClock
 from tests.rig import nats as rig
+from tests.sync.rig import record
 from tests.sync.test_configured import settings
-from tests.sync.test_stream import lines
 
 CLOCK = SystemClock()
 TOKEN = "a-token-that-nobody-else-may-hear"
@@ -46,6 +46,11 @@ def ours(tmp_path: Path) -> Papers:
 @pytest.fixture
 def others(tmp_path: Path) -> Papers:
     return Papers(tmp_path / "others")
+
+
+def lines(seq: int) -> list[Line]:
+    one = record(seq)
+    return [Line(seq, one.id, one.model_dump_json(by_alias=True))]
 
 
 def stream(port: int, tls: Any) -> Any:
