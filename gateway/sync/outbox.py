@@ -270,16 +270,17 @@ class Outbox:
     async def _exchange(self, route: Route, body: Body, *, looks_ahead: bool) -> Verdicts | None:
         """This body's verdicts; what else is to be done is done while it is on its way."""
         sending = asyncio.create_task(self._submit(route, body))
+        is_next = looks_ahead and not body.chosen.is_live
+        making = [asyncio.create_task(route.prepare(self._ledger))] if is_next else []
         try:
             await self._store_verdicts()
             if self._clock.monotonic_ms() - self._read_ms >= REFRESH_MS:
                 await self.refresh()
-            if looks_ahead and not body.chosen.is_live:
-                await route.prepare(self._ledger)
+            for made in making:
+                await made
             verdicts = await sending
         finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            await _gone(sending, *making)
         if verdicts is None:
             if route.is_suspect:
                 route.passed(body.chosen, 0)
@@ -371,6 +372,12 @@ class Outbox:
         if state != self._told:
             self._told = state
             self._on_change()
+
+
+async def _gone(*tasks: "asyncio.Task[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _is_of_the_line(fault: BaseException) -> bool:
