@@ -193,7 +193,7 @@ def _idle(s: Snapshot, say: Say) -> Iterable[Block]:
         told = say("idle.last", amount=money(last["amount_fen"]), seq=last["seq"])
         rows = [{"parts": [plate(last), told]}]
         yield {"rows": rows, "until_ms": last["saved_at_ms"] + LAST_SHOWN_MS}
-    else:
+    elif not (s["shift"] and s["shift"]["count"]):
         yield line(say("idle.first"))
 
 

@@ -40,7 +40,9 @@ async def document(request: web.Request, say: Say) -> Document:
         _parked(record, passages.get(record["id"], ""), mended, may_sell, say) for record in parked
     ]
     resent = await _resent(request, lane.lane, say)
-    is_waiting = any(record.get("state") == "resending" for record in parked)
+    is_waiting = bool(told["backlog"]["count"]) or any(
+        record.get("state") == "resending" for record in parked
+    )
     return {
         "blocks": [
             _standing(told, snapshot, say),

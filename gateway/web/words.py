@@ -66,7 +66,7 @@ refused.stops | 请转特情，或取消后换卡再读 | Hand over, or cancel a
 saved.disk | 已保存到本机 #{seq} · {chain} | On disk #{seq} · {chain}
 saved.offline | 离线，联网后自动上传 | Offline: sent by itself later
 saved.sending | 正在上传 | Sending
-saved.sent | 已上传 | Sent
+saved.sent | 中心已确认 | Confirmed
 saving.wait | 请不要移动卡，不要放行 | Do not move the card
 screen.agreed | 请确认金额 | Confirm the amount
 screen.checked | 核对实际车牌 | Check the plate

@@ -9,8 +9,8 @@ export const KEYMAP = {
 };
 const CAPS = { Escape: 'Esc', ArrowLeft: '←', NumpadEnter: 'Enter', NumpadAdd: '+', NumpadSubtract: '-', NumpadMultiply: '*' };
 
-export const capsOf = (map, action) => Object.keys({ ...map, ...KEYMAP }).filter(code => (map[code] ?? KEYMAP[code]) === action)
-  .map(code => CAPS[code] ?? code.replace(/^(Key|Digit)/, ''));
+export const capsOf = (map, action) => [...new Set(Object.keys({ ...map, ...KEYMAP }).filter(code => (map[code] ?? KEYMAP[code]) === action)
+  .map(code => CAPS[code] ?? code.replace(/^(Key|Digit)/, '')))];
 
 function typed(code) {
   if (code === 'Backspace') return '退';
@@ -36,7 +36,7 @@ export function listen(page) {
     if (event.repeat) return action && !inField ? event.preventDefault() : undefined;
     if (inField && !['primary', 'cancel'].includes(action) && !/^F\d/.test(code)) return;
     if (page.learned(code) || moved(code)) return event.preventDefault();
-    if (isTabbing && (code === 'Enter' || code === 'Space') && target instanceof HTMLButtonElement) return;
+    if (isTabbing && (code === 'Enter' || code === 'Space') && target.matches('button, a, [type=file]')) return;
     const char = inField ? '' : typed(code);
     const isHandled = char !== '' && (page.typeChar(char) || page.pickOption(Number(char)));
     if (isHandled || action || code === 'Space') event.preventDefault();

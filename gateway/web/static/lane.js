@@ -113,7 +113,7 @@ function cells(app) {
   return html`<div class="cells" role="group" aria-label=${t('plate')}>${[0, 1, 2, 3, 4, 5, 6, 7].map(place => {
     const char = editor.chars[place];
     const isExtra = place === 7 && !char && !editor.wide;
-    return html`<button class="cell ${place === editor.at ? 'now' : ''} ${low.has(place) ? 'low' : ''} ${isExtra ? 'wider' : ''}" @click=${() => app.setEditor(rules.pick(editor, place))}
+    return html`<button class="cell ${place === editor.at && !isExtra ? 'now' : ''} ${low.has(place) ? 'low' : ''} ${isExtra ? 'wider' : ''}" @click=${() => app.setEditor(rules.pick(editor, place))}
       aria-label=${t(isExtra ? '+new eighth place' : low.has(place) ? 'Place {n} {char}, not sure' : 'Place {n} {char}', { n: place + 1, char: char ?? '' })}>${char ?? (isExtra ? t('+new') : '')}</button>`;
   })}</div>`;
 }

@@ -237,7 +237,10 @@ def _place(name: str, request: web.Request) -> dict[str, Any] | None:
             if asked["list"] == "photo":
                 act = {"deed": "submitPlate", "value": {field: text}}
             options.append({"label": text, **act})
-        return fixtures.place("为什么？", {"options": options}, bar=["suspend"])
+        say, is_cancel = speaking(request.app[SCRIPT].language), asked["list"] == "cancel"
+        told = [{"p": say("cancel.safe"), "look": ""}] if is_cancel else []
+        bar = ["suspend", "handOver"] if is_cancel else []
+        return fixtures.place(say(f"why.{asked['list']}"), *told, {"options": options}, bar=bar)
     if name == "stations":
         wanted = asked.get("q", "").lower()
         found = [row for row in fixtures.STATIONS if wanted in row["pinyin"]]

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.flow.standing import Standing
 from gateway.web import drawing, mending
 from gateway.web.carry import SPANS
+from gateway.web.pairing import _qr
 from gateway.web.places import FOR_MASTERS, MENU
 from gateway.web.settings import SETTINGS
 from gateway.web.words import REASONS, speaking
@@ -490,10 +491,7 @@ STATIONS = [
 ]
 
 
-SQUARE = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8">'
-    '<path d="M0 0h3v3H0zM5 0h3v3H5zM0 5h3v3H0z"/></svg>'
-)
+PAIRING_CODE = _qr(f"https://192.0.2.10:8443/pair#s={'0' * 26}&ca={'00' * 32}")
 SHIFT = {
     **session()["shift"],
     "count": 12,
@@ -802,7 +800,7 @@ ANSWERS: dict[str, Any] = {
     ),
     "GET places/pairing": place(
         "配对手持机",
-        {"image": SQUARE, "alt": "配对二维码"},
+        {"image": PAIRING_CODE, "alt": "配对二维码"},
         {"digits": "123456"},
         primary={
             "label": "数字一致",

@@ -221,3 +221,27 @@ async def test_numbers_and_passwords_are_kept_nowhere(booth: Screen) -> None:
     assert await booth.page.locator("input[name=password]").input_value() == ""
     kept = await booth.page.evaluate("JSON.stringify([{...sessionStorage}, {...localStorage}])")
     assert "9001" not in kept
+
+
+async def test_by_keys_enter_presses_the_link_that_tab_came_to(booth: Screen) -> None:
+    """And not the primary: a new export would take the place of the one that is wanted."""
+    await around.go(booth, "carry")
+    await booth.settle()
+    for wanted in ("a", "input[type=file]"):
+        for _ in range(30):
+            await booth.page.keyboard.press("Tab")
+            if await booth.page.evaluate(f"document.activeElement.matches('{wanted}')"):
+                break
+        else:
+            raise AssertionError(f"Tab never comes to {wanted}")
+        booth.script.seen.clear()
+        if wanted == "a":
+            await booth.page.keyboard.press("Enter")
+            async with asyncio.timeout(8):
+                while not booth.script.seen:
+                    await asyncio.sleep(0.02)
+            assert booth.script.seen[0].startswith("/api/exports/lane-export-")
+        else:
+            async with booth.page.expect_file_chooser():
+                await booth.page.keyboard.press("Enter")
+        assert "/api/exports" not in booth.script.seen
