@@ -183,7 +183,7 @@ class Ledger:
 
         def work(db: sqlite3.Connection) -> int:
             mark_stubs(db, lane, held)
-            _mark_many(db, lane, [v for v in whole if _is_held(v)], via, at_ms)
+            _mark_held(db, lane, whole, via, at_ms)
             return sum(mark(db, lane, v, via, at_ms) for v in whole if v.verdict == "refused")
 
         return await self._store.write(work)
@@ -223,12 +223,12 @@ def mark_stubs(db: sqlite3.Connection, lane: str, seqs: Sequence[int]) -> None:
     db.executemany(MARK_STUB, [(lane, seq) for seq in seqs])
 
 
-def _mark_many(
-    db: sqlite3.Connection, lane: str, held: Sequence[Verdict], via: str, at_ms: int
+def _mark_held(
+    db: sqlite3.Connection, lane: str, verdicts: Sequence[Verdict], via: str, at_ms: int
 ) -> None:
-    """`accepted` and `duplicate`, each in one statement."""
+    """Those that say `accepted` or `duplicate`, each in one statement."""
     for word in ("accepted", "duplicate"):
-        if seqs := [verdict.seq for verdict in held if verdict.verdict == word]:
+        if seqs := [verdict.seq for verdict in verdicts if verdict.verdict == word]:
             db.execute(MARK_MANY, (lane, word, via, at_ms, json.dumps(seqs)))
 
 

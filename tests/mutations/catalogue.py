@@ -340,8 +340,8 @@ CATALOGUE = (
     Mutation(
         "a record is sent off before the centre's word",
         "gateway/sync/ledger.py",
-        '    if verdict.verdict == "retry":\n        return False\n',
-        "",
+        "for verdict in verdicts if verdict.verdict == word]",
+        'for verdict in verdicts if verdict.verdict in (word, "retry")]',
         ("tests/sync/test_outbox.py",),
     ),
     Mutation(
