@@ -34,7 +34,9 @@ def main() -> int:
     with running() if given.database == "postgres" else nullcontext() as cluster:
         way = Way(given.transport, cluster.dsn if cluster else "", given.nodes)
         runs = list(_all(range(given.seed, given.seed + count), way, given.jobs))
-    faults, every = happened(runs), EVERY[given.transport]
+    faults, every = happened(runs), list(EVERY[given.transport])
+    if given.transport == "nats" and given.nodes > 1:
+        every.remove("broker_emptied")  # a cluster has what one of it lost
     print(
         f"{count * LANES} schedules, {sum(r.records for r in runs)} records,"
         f" {sum(r.photos for r in runs)} photos, {sum(r.pulled for r in runs)} batches pulled,"

@@ -43,7 +43,7 @@ ON_THE_STREAM = (
 OF_ALL = ("restored", "two_pullers", "newer_lane", "older_lane")
 EVERY = {
     "http": (*ON_THE_WAY, *INSTEAD, *OF_RECORDS, *OF_ALL),
-    "nats": (*ON_THE_STREAM, *ON_THE_WAY, *INSTEAD, *OF_ALL, "broker_killed"),
+    "nats": (*ON_THE_STREAM, *ON_THE_WAY, *INSTEAD, *OF_ALL, "broker_killed", "broker_emptied"),
 }
 """By transport. Each kind must have happened in a run, or the run proves nothing."""
 

@@ -15,8 +15,9 @@ WORLDS = 40 if os.environ.get("CI") else 4
 PARTS = 4  # so that workers share them
 ON_POSTGRES = (12, 20)
 """These two of them have PostgreSQL behind the centre. Both have two who pull, one is restored."""
-BY_STREAM = 3
-"""One more: records by way of JetStream. The centre is restored in it."""
+BY_STREAM = 4
+"""One more: records by way of JetStream. Nothing is restored in it, so that what counts as settled
+must be in the book at once."""
 
 
 @pytest.mark.timeout(300)
@@ -52,7 +53,8 @@ def test_the_same_by_way_of_jetstream_whose_broker_is_killed() -> None:
     told = tried(BY_STREAM, Way("nats"))
     assert wrongs([told]) == []
     assert told.records >= 6 * LANES
-    assert {*ON_THE_STREAM, "broker_killed", "restored"} <= (+told.happened).keys()
+    seldom = {"broker_killed", "broker_emptied", "two_pullers"}
+    assert {*ON_THE_STREAM, *seldom} <= (+told.happened).keys()
 
 
 def _needs(missing: str) -> None:

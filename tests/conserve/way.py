@@ -62,8 +62,10 @@ class Ground:
             return PostgresTruth(self.dsn)
         return SqliteTruth(self._folder / "center.db", database)
 
-    def kill(self, node: int) -> None:
+    def kill(self, node: int, *, is_emptied: bool) -> None:
         self.nodes[node].stop(signal.SIGKILL)
+        if is_emptied:
+            self.nodes[node].empty()
 
     def revive(self, node: int) -> None:
         self.nodes[node].start()

@@ -49,6 +49,10 @@ class Node:
             self._process.wait(WAIT_S)
         self._process = None
 
+    def empty(self) -> None:
+        """While it is down: what it acknowledged is gone, as after a power cut before a sync."""
+        shutil.rmtree(self._program[self._program.index("-sd") + 1])
+
     def is_ready(self) -> bool:
         """JetStream answers, and the cluster has a leader."""
         with suppress(OSError):
