@@ -175,7 +175,8 @@ _ROUTER = {
 def _told(fault: GatewayError, snapshot: Mapping[str, Any] | None) -> web.Response:
     body: dict[str, Any] = {"code": fault.code, "detail": fault.detail, "action": fault.action}
     body["number"] = NUMBERS.get(fault.code, fault.code)
-    body["lasts"] = fault.code in LASTING
+    if fault.code in LASTING:
+        body["lasts"] = True
     if snapshot is not None:
         body["snapshot"] = snapshot
     return answer(body, fault.http_status)

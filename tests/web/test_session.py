@@ -119,6 +119,7 @@ PRIVATE = [
     ("GET", "/api/places/menu"),
     ("GET", "/api/places/passage/P1"),
     ("GET", "/api/places/correct/P1"),
+    ("GET", "/api/places/resend/R1"),
     ("POST", "/api/settings/open"),
     ("POST", "/api/shifts"),
     ("GET", "/api/shifts/1"),
