@@ -156,7 +156,7 @@ def _settle(
     ids = db.execute(
         "SELECT seq, id FROM record WHERE lane = ? AND seq BETWEEN ? AND ? ORDER BY seq", bounds
     )
-    verdicts = pick_verdicts([Line(seq, id_, "") for seq, id_ in ids], sayings)
+    verdicts = pick_verdicts([Line(seq, id_, b"") for seq, id_ in ids], sayings)
     for verdict in verdicts:
         mark(db, lane, verdict, consumer, at_ms)
     left = sum(verdict.verdict == "retry" for verdict in verdicts)

@@ -28,7 +28,7 @@ Moment = tuple[int, int, str, str]
 """(at_ms, mono_ms, boot_id, operator)."""
 
 OWED = """
-SELECT r.seq, r.id, r.line, d.verdict, d.reason, d.stub_sent
+SELECT r.seq, r.id, CAST(r.line AS BLOB), d.verdict, d.reason, d.stub_sent
 FROM record r LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
 WHERE r.lane = ?1 AND r.seq > ?2
   AND (d.seq IS NULL OR (d.verdict = 'refused' AND d.stub_sent <> 1))
@@ -288,4 +288,4 @@ def _owed(row: Any) -> Owed:
     if verdict is None or stub_sent == 2:
         return Owed(Line(seq, record_id, line), False)
     stub = {"seq": seq, "id": record_id, "stub": True, "refused": reason or "未说明原因"}
-    return Owed(Line(seq, record_id, json.dumps(stub, ensure_ascii=False)), True)
+    return Owed(Line(seq, record_id, json.dumps(stub, ensure_ascii=False).encode()), True)

@@ -166,7 +166,7 @@ def _fitting(owed: Sequence[Owed], bytes_max: int) -> Chosen:
     """The first ones that stay within one body; at least one."""
     size = 0
     for count, one in enumerate(owed):
-        more = len(one.line.text.encode()) + 1
+        more = len(one.line.raw) + 1
         if count and size + more > bytes_max:
             return Chosen(owed[:count], size=size)
         size += more

@@ -183,7 +183,7 @@ class Province:
         for _ in range(size):
             lane.seq += 1
             row, _ = row_of(lane.seq, self._rng, self._chain, lane.name)
-            lines.append(Line(lane.seq, row[2], row[-2]))
+            lines.append(Line(lane.seq, row[2], row[-2].encode()))
         body = await packed(lane.name, lines)
         return _request("/v1/records", body.body, body.headers)
 

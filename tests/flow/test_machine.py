@@ -89,7 +89,7 @@ class MoodyCentre:
         return Verdicts(verdicts, high_water=None)
 
     def _judge(self, line: Line) -> Verdict:
-        digest = hashlib.sha256(line.text.encode()).hexdigest()
+        digest = hashlib.sha256(line.raw).hexdigest()
         if self.held.setdefault(line.id, digest) != digest:
             self.complaints.append(f"{line.id} was sent with other bytes than before")
         return Verdict(line.seq, line.id, "accepted")

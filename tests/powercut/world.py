@@ -137,7 +137,7 @@ class Centre:
         return Verdicts(verdicts, high_water=None)
 
     def _judge(self, line: Line) -> Verdict:
-        sha256 = hashlib.sha256(line.text.encode()).hexdigest()
+        sha256 = hashlib.sha256(line.raw).hexdigest()
         held = self._world.centre.get(line.id)
         if held is None:
             self._tell({"m": "centre", "id": line.id, "sha256": sha256})

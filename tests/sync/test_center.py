@@ -89,7 +89,7 @@ async def test_redirects_are_never_followed(clock: HurriedClock) -> None:
 
     async with server(portal) as url, CenterClient(url, "secret", clock) as client:
         with pytest.raises(NotAVerdict):
-            await client.submit("X03", [Line(1, "a", "{}")])
+            await client.submit("X03", [Line(1, "a", b"{}")])
         with pytest.raises(NotAVerdict):
             await client.fare(question())
     assert asked == ["/v1/records", "/v1/fares"]
@@ -115,7 +115,7 @@ async def test_an_answer_without_verdicts_means_later(
 
     async with server(odd) as url, CenterClient(url, "", clock) as client:
         with pytest.raises(CenterUnavailable):
-            await client.submit("X03", [Line(1, "a", "{}")])
+            await client.submit("X03", [Line(1, "a", b"{}")])
         assert client.is_online is False
 
 
@@ -125,7 +125,7 @@ async def test_the_wish_of_a_busy_centre_is_passed_on(clock: HurriedClock) -> No
 
     async with server(busy) as url, CenterClient(url, "", clock) as client:
         with pytest.raises(CenterUnavailable) as no:
-            await client.submit("X03", [Line(1, "a", "{}")])
+            await client.submit("X03", [Line(1, "a", b"{}")])
     assert no.value.retry_after_s == 12
 
 
@@ -136,7 +136,7 @@ async def test_an_endless_answer_is_cut_off(clock: HurriedClock) -> None:
 
     async with server(bomb) as url, CenterClient(url, "", clock) as client:
         with pytest.raises(CenterUnavailable):
-            await client.submit("X03", [Line(1, "a", "{}")])
+            await client.submit("X03", [Line(1, "a", b"{}")])
 
 
 async def test_the_same_lines_are_the_same_bytes_each_time(clock: HurriedClock) -> None:
@@ -148,7 +148,7 @@ async def test_the_same_lines_are_the_same_bytes_each_time(clock: HurriedClock) 
 
     async with server(watch) as url, CenterClient(url, "", clock) as client:
         for _ in range(2):
-            await client.submit("X03", [Line(7, "a", '{"seq":7}'), Line(9, "b", '{"seq":9}')])
+            await client.submit("X03", [Line(7, "a", b'{"seq":7}'), Line(9, "b", b'{"seq":9}')])
     assert bodies[0] == bodies[1]
 
 
@@ -157,7 +157,7 @@ async def test_a_wrong_token_sends_nothing_and_says_later(
 ) -> None:
     async with CenterClient(truth.url, "wrong", clock) as client:
         with pytest.raises(CenterUnavailable):
-            await client.submit("X03", [Line(1, "a", "{}")])
+            await client.submit("X03", [Line(1, "a", b"{}")])
     assert await truth.seqs() == []
 
 
@@ -177,7 +177,7 @@ async def test_photos_resume_where_the_centre_says(client: CenterClient) -> None
 
 
 def test_verdicts_are_matched_not_counted() -> None:
-    lines = [Line(1, "a", ""), Line(2, "b", "")]
+    lines = [Line(1, "a", b""), Line(2, "b", b"")]
     said = pick_verdicts(
         lines,
         [

@@ -22,7 +22,10 @@ SEQS = (1, 2)
 
 def lines() -> list[Line]:
     made = [record(seq) for seq in SEQS]
-    return [Line(r.seq, r.id, json.dumps(r.model_dump(mode="json", by_alias=True))) for r in made]
+    return [
+        Line(r.seq, r.id, json.dumps(r.model_dump(mode="json", by_alias=True)).encode())
+        for r in made
+    ]
 
 
 class Half(StreamClient):

@@ -66,7 +66,7 @@ async def test_a_batch_is_bounded_by_count_and_by_bytes(
     real = client.submit
 
     async def watched(lane: str, lines: Any) -> Any:
-        sent.append((len(lines), sum(len(line.text.encode()) + 1 for line in lines)))
+        sent.append((len(lines), sum(len(line.raw) + 1 for line in lines)))
         return await real(lane, lines)
 
     monkeypatch.setattr(client, "submit", watched)

@@ -73,7 +73,7 @@ async def test_a_stub_that_is_under_way_does_not_swallow_the_wish(
 
     async def slow(lane: str, lines: Any) -> Any:
         said = await real(lane, lines)
-        if '"stub"' in lines[0].text:
+        if b'"stub"' in lines[0].raw:
             await desk.resend(one.id, "9001", "m-word", "再试", "1001")
         return said
 

@@ -28,7 +28,7 @@ class Listened(CenterClient):
     async def submit(self, lane: str, lines: Sequence[Line]) -> Verdicts:
         self.tries += 1
         for line in lines:
-            self.sent[line.seq].add((line.id, line.text))
+            self.sent[line.seq].add((line.id, line.raw.decode()))
         return await super().submit(lane, lines)
 
 

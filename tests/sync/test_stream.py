@@ -90,7 +90,7 @@ async def seqs(book: Book) -> list[int]:
 def lines(*wanted: int) -> list[Line]:
     made = [record(seq) for seq in wanted]
     return [
-        Line(one.seq, one.id, json.dumps(one.model_dump(mode="json", by_alias=True)))
+        Line(one.seq, one.id, json.dumps(one.model_dump(mode="json", by_alias=True)).encode())
         for one in made
     ]
 
@@ -160,7 +160,7 @@ async def test_a_lost_answer_is_asked_for_again_and_nothing_doubles(
 async def test_a_body_that_cannot_be_read_is_answered_and_leaves_the_stream(
     client: StreamClient, node: rig.Node, book: Book, stream: Any
 ) -> None:
-    broken = [Line(1, "an id", "not json")]
+    broken = [Line(1, "an id", b"not json")]
     async with working(node, book):
         with pytest.raises(NotAVerdict):
             await client.submit("X03", broken)

@@ -50,7 +50,7 @@ def others(tmp_path: Path) -> Papers:
 
 def lines(seq: int) -> list[Line]:
     one = record(seq)
-    return [Line(seq, one.id, one.model_dump_json(by_alias=True))]
+    return [Line(seq, one.id, one.model_dump_json(by_alias=True).encode())]
 
 
 def stream(port: int, tls: Any) -> Any:
