@@ -386,6 +386,8 @@ class Lane:
     def _problem(self) -> Problem | None:
         """The worst that is so now: what has passed is not said any more."""
         own, no_new = self.passage.problem, self._no_new()
+        if self._is_adrift and not self._closed and not self._unwritten:
+            return no_new or E_DISK  # the disk's own words are the better ones
         if self.passage.state is not State.IDLE:
             return self._trouble or own or no_new
         return self._trouble or no_new or (None if self._is_over(own) else own)
