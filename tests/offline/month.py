@@ -132,7 +132,9 @@ async def _catch_up(
 ) -> None:
     told, store = box.told, box.store
     outbox = Outbox(store, client, [LANE], clock)
-    photos = PhotoPusher(store, client, box.photo, lambda: outbox.has_money_to_send, clock)
+    photos = PhotoPusher(
+        *(store, client, box.photo, lambda: outbox.has_money_to_send, clock), poll_s=1.0
+    )
     batches = Batches(store, [LANE], clock, outbox.settled_elsewhere)
     beats = Heartbeats(client, outbox, [LANE], clock)
     begun = _watch(outbox, told)

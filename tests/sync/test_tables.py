@@ -218,10 +218,10 @@ async def test_an_installed_table_that_is_past_is_not_made_again_at_each_start(
     await box.begin(installed)
     await box.shelf.prepare()
     (made,) = box.folder.glob("*.db")
-    for number in range(3, 7):
+    for number in (3, 4, 5):
         publish(published, fares(str(number), f"2025-12-0{number}T00:00:00+08:00", LARGE))
     assert await box.downloads.fetch() is True
-    assert (box.version, made.exists()) == ("6", True)
+    assert (box.version, made.exists()) == ("5", True)
     assert len(list(box.folder.glob("*.db"))) == 4  # the one in force and two before it
 
 
