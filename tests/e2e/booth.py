@@ -228,8 +228,8 @@ def next_tap(shot: Json, car: Json) -> tuple[str, Json]:
 
 
 def picture(shot: Json) -> Json:
-    """A snapshot without what moves by itself."""
-    moving = ("at_ms", "devices", "sync", "parameters", "busy")
+    """A snapshot without what moves by itself, and the words made of that."""
+    moving = ("at_ms", "devices", "sync", "parameters", "busy", "top", "side")
     return {key: value for key, value in shot.items() if key not in moving}
 
 
