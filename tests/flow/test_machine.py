@@ -109,8 +109,10 @@ class Booth(RuleBasedStateMachine):
         self.told: dict[str, tuple[int, str]] = {}
         """Record id → (seq, chain) as the screen showed it."""
         self.rev = 0
-        self.refusal = ""
         """The newest journal number that anybody saw."""
+        self.refusal = ""
+        self.refused: set[tuple[int, str]] = set()
+        """(that number, command): what people do not press again before something has changed."""
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
@@ -266,7 +268,7 @@ class Booth(RuleBasedStateMachine):
             reads = self.__dict__.setdefault("_reads", {})
             number = self.world.reader.chip.info.card_id
             reads[number] = reads.get(number, 0) + 1
-        self._guard(self.box.do(command, **PRESSES.get(command, body)))
+        self._guard(self.box.do(command, **PRESSES.get(command, body)), command)
         self._see()
 
     def _onward(self) -> str | None:
@@ -274,16 +276,19 @@ class Booth(RuleBasedStateMachine):
         allowed = lane.snapshot()["allowed"]
         if lane.passage.state.value == "saved" or not allowed:
             return None
-        command = next((c for c in ONWARD if c in allowed and not _is_dead_end(c, lane)), None)
+        sensible = [c for c in ONWARD if c in allowed and not _is_dead_end(c, lane)]
+        command = next((c for c in sensible if (self.rev, c) not in self.refused), None)
         if command:
             self._press(command)
         return command
 
-    def _guard(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _guard(self, work: Coroutine[Any, Any, Any], command: str = "") -> None:
         try:
             self.run(work)
         except GatewayError as no:
             self.refusal = f"{no.code} {no.detail}"
+            if not isinstance(no, StoreUnavailable):  # a fare without an entry, say
+                self.refused.add((self.rev, command))
             seen["refused by the disk"] += isinstance(no, StoreUnavailable)
             _has_words(no)
         except PlugPulled:
@@ -424,6 +429,7 @@ def _is_spare(path: Path) -> bool:
 
 Booth.TestCase.settings = settings(
     max_examples=int(os.environ.get("MACHINE_STORIES", "40")),
+    derandomize="MACHINE_STORIES" not in os.environ,  # a long run looks for what is new
     stateful_step_count=40,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     deadline=None,
