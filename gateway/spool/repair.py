@@ -136,7 +136,7 @@ def _told(db: sqlite3.Connection | None, place: _Place) -> Known:
     found: Known = {}
     if db is None:
         return found
-    with suppress(sqlite3.Error):
+    with suppress(*UNREADABLE):
         for told in tables.rows(db, place.first - 1):
             if place.below is not None and told.row.seq >= place.below:
                 break
