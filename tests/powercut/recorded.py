@@ -25,7 +25,7 @@ from tests.powercut.world import LANE, Centre, World, bench_of
 
 DEBIT = 5
 """Which APDU of a save on the reader it is: select, 0015, INITIALIZE, UPDATE, DEBIT."""
-TOGETHER = 5
+TOGETHER, TIMES = 5, 6
 """Rows that are written at the same time."""
 SCENES = 4
 """Of a story that chance chooses: a state costs the more, the more rows it has."""
@@ -82,11 +82,12 @@ async def _sign_off(box: Gateway, _: Collector) -> None:
 async def _noted_together(box: Gateway, _: Collector) -> None:
     """Several at once: they share a write, and a cut may tear it between them."""
     moment = (box.clock.now_ms(), box.clock.monotonic_ms(), box.clock.boot_id, "")
-    entries = (
-        lambda draft, n=n: draft.add(LANE, "", moment, "noted", "", json.dumps({"n": n}))
-        for n in range(TOGETHER)
-    )
-    await asyncio.gather(*(box.store.log(entry) for entry in entries))
+    for _ in range(TIMES):
+        entries = (
+            lambda draft, n=n: draft.add(LANE, "", moment, "noted", "", json.dumps({"n": n}))
+            for n in range(TOGETHER)
+        )
+        await asyncio.gather(*(box.store.log(entry) for entry in entries))
 
 
 async def _suspended(_: Gateway, booth: Collector) -> None:
