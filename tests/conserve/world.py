@@ -398,10 +398,11 @@ class World:
                 tasks.create_task(self._kill_brokers())
         for proxy in self._pulls:
             proxy.plan.faults.clear()
-        await self._drained(with_photos=not self.told.happened["restored"])
+        # What a restored centre has as it was before (a stub, no photo) only a comparison finds.
+        await self._drained(is_compared=not self.told.happened["restored"])
         for lane in self.lanes:
             await self._mend(lane)
-        left = await self._drained(with_photos=True)
+        left = await self._drained(is_compared=True)
         self._tally()
         for lane in self.lanes:
             self._check(lane, lane.name in left)
@@ -428,7 +429,7 @@ class World:
                     return
             self.told.wrong.append(f"{lane.name}: cannot be compared")
 
-    async def _drained(self, *, with_photos: bool) -> set[str]:
+    async def _drained(self, *, is_compared: bool) -> set[str]:
         """Wait; the lanes that are not through in time."""
         left = {lane.name for lane in self.lanes}
         with suppress(TimeoutError):
@@ -439,22 +440,20 @@ class World:
                     left = {
                         lane.name
                         for lane in self.lanes
-                        if not self._is_through(lane, held, with_photos=with_photos)
+                        if not self._is_through(lane, held, is_compared=is_compared)
                     }
         return left
 
     def _held(self) -> Held:
         return {**{lane.name: {} for lane in self.lanes}, **self._truth.held()}
 
-    def _is_through(self, lane: Lane, held: dict[str, Any], *, with_photos: bool) -> bool:
+    def _is_through(self, lane: Lane, held: dict[str, Any], *, is_compared: bool) -> bool:
         assert lane.outbox is not None
+        is_sent = held[lane.name].keys() == lane.lines.keys() and not lane.outbox.state()["unsent"]
+        if not is_sent or not is_compared:
+            return is_sent
         stubs = {seq for seq, (_, is_stub, _) in held[lane.name].items() if is_stub}
-        return (
-            held[lane.name].keys() == lane.lines.keys()
-            and not lane.outbox.state()["unsent"]
-            and stubs <= self._waiting(lane)
-            and (not with_photos or all(self._has(sha256) for sha256 in lane.photos))
-        )
+        return stubs <= self._waiting(lane) and all(self._has(sha256) for sha256 in lane.photos)
 
     def _has(self, sha256: str) -> bool:
         return (self._kept / f"{sha256}.jpg").exists()
