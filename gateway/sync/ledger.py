@@ -8,7 +8,7 @@ acknowledged (restored from an old copy), that is owed again.
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -151,6 +151,15 @@ class Ledger:
         """Where this lane's records end; 0 = none."""
         rows = await self._store.rows("SELECT max(seq) AS seq FROM record WHERE lane = ?", lane)
         return rows[0]["seq"] or 0
+
+    async def unanswered(self, lane: str, seqs: Iterable[int]) -> int:
+        """How many of these records have no verdict."""
+        asked = (
+            "SELECT count(*) AS n FROM json_each(?) WHERE NOT EXISTS"
+            " (SELECT 1 FROM delivery WHERE lane = ? AND seq = value)"
+        )
+        rows = await self._store.rows(asked, json.dumps(sorted(seqs)), lane)
+        return int(rows[0]["n"])
 
     async def is_refused(self, lane: str, seq: int) -> bool:
         """Its verdict is `refused`."""

@@ -148,8 +148,17 @@ class Outbox:
         return self._client.by_broker
 
     def delivered(self, lane: str | None = None) -> Set[tuple[str, int]]:
-        """(lane, seq) of owed records that a broker holds, in this life."""
+        """(lane, seq) of what a broker was given in this life and the centre did not answer by the
+        same way. A consumer or a receipt may have: who counts asks `count_delivered`."""
         return self._client.delivered(lane)
+
+    async def count_delivered(self) -> int:
+        """How many of the backlog a broker holds."""
+        count = 0
+        for lane in self._routes:
+            if seqs := {seq for _, seq in self.delivered(lane)}:
+                count += await self._ledger.unanswered(lane, seqs)
+        return count
 
     def marks(self, lane: str) -> int:
         """Take this before asking the centre for its high water; see `heard`."""

@@ -54,7 +54,10 @@ class Sync(Protocol):
         """Records go by way of one."""
 
     def delivered(self, lane: str | None = None) -> Set[tuple[str, int]]:
-        """(lane, seq) of what a broker has and the centre has not spoken of, in this life."""
+        """(lane, seq) of what a broker was given in this life."""
+
+    async def count_delivered(self) -> int:
+        """How many of the backlog a broker has."""
 
 
 class Shelf(Protocol):
@@ -167,7 +170,7 @@ async def sync(request: web.Request) -> web.Response:
             "backlog": backlog,
             "parked": parked,
             "by_broker": known.by_broker,
-            "delivered": len(known.delivered()),
+            "delivered": await known.count_delivered(),
         }
     )
 

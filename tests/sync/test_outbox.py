@@ -405,3 +405,17 @@ async def _odd_center(handler: Any) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+async def test_what_a_broker_was_given_is_no_part_of_the_backlog_once_somebody_else_settled_it(
+    store: Store, outbox: Outbox, client: CenterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seq in (1, 2, 3):
+        await save(store, seq)
+    given = {("X03", 1), ("X03", 2)}
+    monkeypatch.setattr(client, "delivered", lambda lane: {o for o in given if o[0] == lane})
+    assert await outbox.count_delivered() == 2
+    settled = "INSERT INTO delivery VALUES ('X03', 1, 'accepted', NULL, 'pull', 1, 0)"
+    await store.write(lambda db: db.execute(settled).rowcount)
+    assert await outbox.count_delivered() == 1
+    assert (await outbox.backlog())["count"] == 2

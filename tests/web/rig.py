@@ -133,6 +133,9 @@ class FakeSync:
     def delivered(self, lane: str | None = None) -> Set[tuple[str, int]]:
         return {one for one in self.held if lane in (None, one[0])}
 
+    async def count_delivered(self) -> int:
+        return len(self.held)
+
 
 DEMO = Path(gateway.__file__).parent / "parameters" / "demo"
 PARAMETERS = Parameters.of(
