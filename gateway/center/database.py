@@ -10,6 +10,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
@@ -172,8 +173,9 @@ def _together(db: sqlite3.Connection, works: Sequence[Callable[[Db], Any]]) -> l
         outcomes = [_alone(db, work) for work in works]
         db.execute("COMMIT")
     except BaseException as broken:  # noqa: BLE001 - whoever waits must hear of it
-        if db.in_transaction:
-            db.execute("ROLLBACK")
+        with suppress(sqlite3.Error):  # on a disk that takes nothing it may fail as well
+            if db.in_transaction:
+                db.execute("ROLLBACK")
         return [(None, broken)] * len(works)
     return outcomes
 
