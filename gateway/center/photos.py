@@ -4,11 +4,11 @@ import asyncio
 import hashlib
 import os
 import re
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from weakref import WeakValueDictionary
 
 from gateway.durable import sync_folder
 
@@ -53,7 +53,8 @@ class Photos:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks = WeakValueDictionary[str, asyncio.Lock]()
+        """Of the photos that somebody is sending now."""
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: str) -> Path:
@@ -76,7 +77,7 @@ class Photos:
 
     async def take(self, sha256: str, piece: Piece, body: AsyncIterator[bytes]) -> Taken:
         """Append a piece as it arrives; when the last byte is here, check and keep."""
-        async with self._locks[sha256]:
+        async with self._locks.setdefault(sha256, asyncio.Lock()):
             if self.has(sha256):
                 return Taken("complete", piece.size)
             if (offset := self.offset(sha256)) != piece.first:
