@@ -461,7 +461,8 @@ def _believed(center: Center) -> tuple[ssl.SSLContext | None, tuple[str, str, st
         return trust.context(center.ca, center.certificate), None
     except OSError as bad:
         log.error("no certificates for the centre", extra={"why": str(bad)})
-        told = f"到中心的证书文件不能用：{bad.strerror or bad}；流水先存本机"
+        why = "文件不存在" if isinstance(bad, FileNotFoundError) else "读不出，或者不是证书"
+        told = f"到中心的证书文件不能用：{why}；流水先存本机"
         return trust.nobody(), (
             E_TRUST,
             told,

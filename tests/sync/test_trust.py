@@ -127,9 +127,11 @@ async def test_a_centre_is_believed_by_the_configured_ca_alone_and_sees_who_asks
     await runner.cleanup()
 
 
-@pytest.mark.parametrize("content", [None, "not a certificate"])
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "文件不存在"), ("not a certificate", "读不出，或者不是证书")]
+)
 async def test_files_that_cannot_be_read_cost_the_line_and_not_the_lane(
-    tmp_path: Path, content: str | None
+    tmp_path: Path, content: str | None, why: str
 ) -> None:
     file = tmp_path / "ca.pem"
     if content is not None:
@@ -141,3 +143,4 @@ async def test_files_that_cannot_be_read_cost_the_line_and_not_the_lane(
     async with gateway(settings(tmp_path, change), SystemClock(), build.devices) as box:
         (notice,) = next(iter(box.lanes.values())).snapshot()["notices"]
         assert (notice["code"], notice["detail"][:12]) == ("E-405", "到中心的证书文件不能用：")
+        assert why in notice["detail"]
