@@ -65,7 +65,7 @@ def _standing(told: dict[str, Any], snapshot: Mapping[str, Any], say: Say) -> Bl
         (say("lane"), say(f"standing.{standing}")) if standing != "open" else None,
         (say("sync.unsent"), say("records", n=backlog["count"] - delivered)),
         (say("sync.delivered"), say("records", n=delivered)) if told["by_broker"] else None,
-        (say("parked"), say("records", n=len(told["parked"]))),
+        (say("parked"), say("records", n=snapshot["sync"]["parked"])),  # as the bar above says
         (say("sync.first"), day(snapshot["sync"]["oldest_unsent_ms"])),
         (say("sync.eta"), age(backlog["drain_s"], say)),
     )

@@ -89,6 +89,25 @@ async def test_parked_records_come_with_the_centres_words(around: Listener) -> N
     assert rows[0]["parts"][0] == {"b": "#4 站码不存在"}
 
 
+async def test_as_many_are_refused_as_the_bar_above_says(
+    around: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those whose correction the centre has: they wait for nobody."""
+    listed = [
+        {"seq": 4, "id": "R4", "reason": "站码不存在", "state": "parked"},
+        {"seq": 6, "id": "R6", "reason": "站码不存在", "state": "corrected"},
+    ]
+
+    async def parked() -> list[dict[str, Any]]:
+        return listed
+
+    monkeypatch.setattr(around.parts.sync, "parked", parked)
+    browser = await around.signed_in()
+    shown = dict((await look(browser, "sync"))["blocks"][0]["facts"])["被退回"]
+    async with browser.get("/api/lanes/X03") as told:
+        assert shown == f"{(await told.json())['sync']['parked']} 笔"
+
+
 async def test_what_waits_at_a_broker_is_told_apart(around: Listener) -> None:
     browser, sync = await around.signed_in(), around.parts.sync
     facts = (await look(browser, "sync"))["blocks"][0]["facts"]
