@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 PIECE = 1024 * 1024
+OURS, HALF = ".lane-export-", ".part"
 MOUNTS = Path("/proc/self/mountinfo")
 Fault: TypeAlias = Literal["full", "read_only", "too_big", "differs", "gone", "no_file"]
 _FAULTS: dict[int | None, Fault] = {
@@ -69,8 +70,9 @@ def copy(source: Path, folder: Path, tell: Callable[[int], None] = lambda _: Non
 
 
 def _copy(source: Path, stick: Stick, size: int, tell: Callable[[int], None]) -> str:
-    half = f".{source.name}.part"
+    half = f".{source.name}{HALF}"
     _check(stick)
+    _sweep(stick)
     room = os.fstatvfs(stick.fd)
     if room.f_bavail * room.f_frsize < size:
         raise StickFault("full")
@@ -93,6 +95,14 @@ def _check(stick: Stick) -> None:
     here, around = stick.folder.stat().st_dev, stick.folder.parent.stat().st_dev
     if here != stick.device or here == around:
         raise StickFault("gone")
+
+
+def _sweep(stick: Stick) -> None:
+    """What a stick that was pulled, or a power cut, left half-written takes its room."""
+    for name in os.listdir(stick.fd):  # noqa: PTH208 - by the name it may be our own disk by now
+        if name.startswith(OURS) and name.endswith(HALF):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=stick.fd)
 
 
 def _write(source: Path, stick: Stick, name: str, tell: Callable[[int], None]) -> str:

@@ -90,6 +90,16 @@ def test_the_same_again_takes_the_place_of_the_first(export: Path, plug: Mount) 
     assert (folder / export.name).read_bytes() == b"newer"
 
 
+def test_what_a_pulled_stick_kept_half_written_goes_and_nothing_else(
+    export: Path, plug: Mount
+) -> None:
+    folder = plug("A")
+    (folder / ".lane-export-20260101-000000.tar.part").write_bytes(bytes(900 * KB))
+    (folder / ".theirs.part").write_bytes(b"theirs")
+    stick.copy(export, folder)
+    assert {path.name for path in folder.iterdir()} == {export.name, ".theirs.part"}
+
+
 def test_a_full_stick_is_said_before_anything_is_written(export: Path, plug: Mount) -> None:
     folder = plug("A")
     (folder / "theirs").write_bytes(bytes(900 * KB))
