@@ -160,8 +160,12 @@ async def test_low_space_is_told_in_vehicles_and_sells_with_smaller_photos(
         told = os.statvfs(disk.path)
         soft = told.f_blocks * told.f_frsize // 10
         disk.fill(leave_bytes=soft * 7 // 10)
-        shot = await becomes(booth, "low", "E-304", "degraded", 200)
-        assert "照片改小" in shot["devices"]["disk"]["text"]
+        await becomes(booth, "low", "E-304", "degraded", 200)
+
+        async def is_smaller() -> bool:
+            return "照片改小" in (await booth.look())["devices"]["disk"]["text"]
+
+        await until(is_smaller, "photos are made smaller", 10)  # a look falls while it is filled
         await sell(booth)
         assert await photo_size(booth) < plain / 2
         told = await notes(booth, "space_shed")

@@ -7,7 +7,6 @@ libc. STORY: of what chance chooses the scenes; empty: all of them, in two days.
 import asyncio
 import json
 import logging
-import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -50,8 +49,7 @@ async def main(folder: Path, trace: Path, sizes: str, story: str) -> None:
             await scene(box, booth)
         rows = await box.store.rows("SELECT hash FROM journal ORDER BY seq")
         recorder.mark({"m": "journal", "hashes": [row["hash"].hex() for row in rows]})
-        recorder.stop()  # as it stands: the plug, not a shutdown
-        os._exit(0)
+        recorder.end()  # as it stands: the plug, not a shutdown
 
 
 @asynccontextmanager

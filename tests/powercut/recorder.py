@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.rig import preload
 
@@ -38,6 +38,11 @@ class Recorder:
 
     def stop(self) -> None:
         self._shim.powercut_stop()
+
+    def end(self) -> NoReturn:
+        """This process is over, as it stands, and nothing was done that is not written down."""
+        self._shim.powercut_end()
+        raise AssertionError("the process went on")
 
     def mark(self, said: Mapping[str, Any]) -> None:
         """Put what was just promised, or what a chip now holds, in its place among the calls."""

@@ -101,6 +101,13 @@ void powercut_stop(void)
     pthread_mutex_unlock(&lock);
 }
 
+/* The plug: other threads get no further than their next call, which nobody would have noted. */
+void powercut_end(void)
+{
+    pthread_mutex_lock(&lock);
+    _exit(0);
+}
+
 void powercut_mark(const char *data, size_t size)
 {
     pthread_mutex_lock(&lock);
