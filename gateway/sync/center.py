@@ -220,7 +220,7 @@ class CenterClient:
         """`tls`: an ssl.SSLContext for a centre that wants mTLS, else None."""
         self._url, self._clock = url.rstrip("/"), clock
         self._headers = {hdrs.AUTHORIZATION: f"Bearer {token}"} if token else {}
-        self._timeout_s, self._fare_timeout_s = min(timeout_s, TIMEOUT_S), fare_timeout_s
+        self._timeout_s, self.deadline_s = min(timeout_s, TIMEOUT_S), fare_timeout_s
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
         self.is_online = False
@@ -274,14 +274,12 @@ class CenterClient:
         return [one.digest for one in told]
 
     async def fare(self, question: FareRequest) -> FareAnswer:
-        """POST /v1/fares, deadline 1 s by default.
+        """POST /v1/fares, within `deadline_s`.
 
         Raises: FareUnknown, if the service says there is none (its code in `reason`).
         """
         wire = question.model_dump(mode="json", by_alias=True)
-        status, raw, _ = await self._send(
-            "POST", "/v1/fares", timeout_s=self._fare_timeout_s, json=wire
-        )
+        status, raw, _ = await self._send("POST", "/v1/fares", timeout_s=self.deadline_s, json=wire)
         if status in (404, 422):
             raise _no_fare(status, raw)
         if status != 200:

@@ -228,18 +228,20 @@ class Outbox:
         pause_s = 0.0
         while True:
             self._hint.clear()
+            wish_s = 0.0
             try:
                 is_late = await self.drain()
             except CenterUnavailable as no:
-                is_late = True
+                is_late, wish_s = True, self._pause(no.retry_after_s)
                 log.info("centre unavailable", extra={"reason": no.detail})
-                await self._clock.sleep(self._pause(no.retry_after_s))
+                await self._clock.sleep(wish_s)
             except StoreUnavailable as no:
                 is_late = True
                 log.error("outbox cannot use the store", extra={"reason": no.detail})
             self._tell()
             pause_s = min(max(self._poll_s, pause_s * 2), self._pause_s_max) if is_late else 0.0
-            await self._wait(self._hint, pause_s or self._poll_s)
+            if (rest_s := (pause_s or self._poll_s) - wish_s) > 0:
+                await self._wait(self._hint, rest_s)
 
     async def _watch(self) -> None:
         while True:

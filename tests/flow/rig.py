@@ -159,6 +159,7 @@ class ScriptedFares:
     def __init__(self) -> None:
         self.answers: dict[int, FareAnswer | Exception] = {}
         self.asked: list[FareRequest] = []
+        self.deadline_s = 10.0
 
     async def fare(self, request: FareRequest) -> FareAnswer:
         self.asked.append(request)

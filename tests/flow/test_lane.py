@@ -23,7 +23,7 @@ from gateway.errors import (
 from gateway.flow.books import key_of
 from gateway.flow.commands import COMMAND
 from gateway.flow.lane import Asked
-from gateway.records import FareAnswer
+from gateway.records import FareAnswer, FareRequest
 from tests.flow.rig import COLLECTOR, ENTRY_HEX, Box, World, damage, drive_through, entry
 
 MASTER = {"operator": "9001", "password": "9001"}
@@ -88,6 +88,29 @@ async def test_province_then_ministry_then_the_master(box: Box) -> None:
     box.world.fares.answers[4] = FareAnswer(amount_fen=4400, kind=4)
     shot = await box.do("quote")
     assert shot["passage"]["quote"]["amount_fen"] == 4400
+
+
+async def test_silent_services_cost_one_deadline_and_not_two(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """interfaces.md §3.1: 1 s by default, then the local answer."""
+    fares, ended = box.world.fares, asyncio.Event()
+
+    async def silent(request: FareRequest) -> FareAnswer:
+        try:
+            await asyncio.sleep(20)
+        finally:
+            ended.set()
+        raise AssertionError("nobody waits so long")
+
+    monkeypatch.setattr(fares, "fare", silent)
+    fares.deadline_s = 0.05
+    await box.do("read")
+    await box.do("submit_plate", plate="甘A12345", colour=0)
+    await box.do("classify", vehicle_type=1)
+    shot = await box.do("quote")
+    assert (shot["state"], shot["problem"]["code"]) == ("unpriced", "E-211")
+    assert ended.is_set()
 
 
 async def test_a_wrong_hex_names_both_stations_and_changes_nothing(box: Box) -> None:

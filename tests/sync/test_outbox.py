@@ -116,6 +116,22 @@ async def test_the_pause_the_centre_asks_for_is_kept(
     assert await truth.seqs() == [1]
 
 
+async def test_the_longest_pause_is_never_added_to(
+    store: Store, client: CenterClient, truth: Truth, clock: HurriedClock
+) -> None:
+    """interfaces.md §7.7: 30 s, also when the centre asks for all of them again and again."""
+    await save(store, 1)
+    await truth.fault("busy", seconds=30)
+    outbox = Outbox(store, client, ["X03"], clock, poll_s=4)
+
+    async def has_paused() -> bool:
+        return clock.slept.count(30) >= 4
+
+    async with running(outbox):
+        await until(has_paused)
+    assert set(clock.slept) == {30, 4}  # the other is of who looks at the debt
+
+
 async def test_an_answer_lost_after_the_commit_is_a_duplicate_not_a_second_record(
     store: Store, outbox: Outbox, client: CenterClient, truth: Truth
 ) -> None:
