@@ -5,19 +5,20 @@ The journal proves itself by its chain; what follows from it is made once more a
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import zip_longest
 from typing import Any
 
 from gateway.spool import tables
+from gateway.spool.progress import Step, unheard
 
 COMPARED = {"passage": "id", "record": "lane, seq", "shift": "id"}
 NAMES = {"passage": "过车", "record": "记录", "shift": "班次", "command": "命令"}
 _DERIVED = frozenset({*COMPARED, "command"})
 
 
-def wrong(db: sqlite3.Connection) -> Iterator[str]:
+def wrong(db: sqlite3.Connection, step: Step = unheard) -> Iterator[str]:
     """Each row that is not what the journal makes of it, as a sentence.
 
     Raises: sqlite3.Error, ValueError, if the journal itself cannot be followed.
@@ -26,11 +27,13 @@ def wrong(db: sqlite3.Connection) -> Iterator[str]:
         _make(db, again)
         again.execute("BEGIN")
         for told in tables.rows(db):
+            step()
             tables.derive(again, told.row)
         for table, key in COMPARED.items():
             query = f"SELECT * FROM {table} ORDER BY {key}"  # noqa: S608
-            yield from _compare(NAMES[table], db.execute(query), again.execute(query))
-        yield from _commands(db, again)
+            ours = _stepped(db.execute(query), step)
+            yield from _compare(NAMES[table], ours, again.execute(query))
+        yield from _commands(_stepped(db.execute("SELECT * FROM command"), step), again)
 
 
 def _make(db: sqlite3.Connection, again: sqlite3.Connection) -> None:
@@ -42,6 +45,12 @@ def _make(db: sqlite3.Connection, again: sqlite3.Connection) -> None:
                 again.execute(sql)
 
 
+def _stepped(rows: Iterable[Any], step: Step) -> Iterator[Any]:
+    for row in rows:
+        step()
+        yield row
+
+
 def _compare(name: str, ours: Any, theirs: Any) -> Iterator[str]:
     for row, expected in zip_longest(ours, theirs):
         if row != expected:
@@ -50,11 +59,14 @@ def _compare(name: str, ours: Any, theirs: Any) -> Iterator[str]:
             return
 
 
-def _commands(db: sqlite3.Connection, again: sqlite3.Connection) -> Iterator[str]:
-    """Old ones are forgotten, and an answer that was kept later stands in no journal."""
-    expected = {tuple(row[:2]): row for row in again.execute("SELECT * FROM command")}
-    for row in db.execute("SELECT * FROM command"):
-        known = expected.get(tuple(row[:2]))
+def _commands(ours: Iterable[Any], again: sqlite3.Connection) -> Iterator[str]:
+    """Old ones are forgotten, and an answer that was kept later stands in no journal.
+
+    Each is looked up: those of all times do not fit into the memory that the box has.
+    """
+    query = "SELECT * FROM command WHERE lane = ? AND key = ?"
+    for row in ours:
+        known = again.execute(query, row[:2]).fetchone()
         if known is None or row[:4] != known[:4] or not _is_answer(row, known):
             yield f"{NAMES['command']} {row[1]} 和流水不符"
             return

@@ -8,12 +8,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.durable import sync_folder, write_synced
 from gateway.spool import seals, segment, tables
 from gateway.spool.frame import GENESIS, Row, chained, pack, text_of
 from gateway.spool.log import BLOCK_MIN, Damaged, Spool
+from gateway.spool.progress import Step, unheard
 from gateway.spool.segment import Head
 
 log = logging.getLogger(__name__)
@@ -181,39 +182,58 @@ def _replace(spool: Spool, bad: Damaged, content: bytes) -> str:
 # ---- the database from the log ---------------------------------------------------------------
 
 
-def salvage(old: Path, db: sqlite3.Connection) -> int:
+def salvage(old: Path, db: sqlite3.Connection, step: Step = unheard) -> int:
     """Copy what can still be read of the tables that do not follow from the log; rows copied.
 
     Only rows that are what they were when they were written: a wrong mark is worse than none.
+    Raises: sqlite3.Error, if `db` does not take them.
     """
     copied = 0
-    try:
-        with closing(sqlite3.connect(f"{old.absolute().as_uri()}?mode=ro", uri=True)) as source:
-            known = seals.of(source)
-            for table in seals.tables(db):
-                for order in ("ASC", "DESC"):  # past a page that cannot be read, from both sides
-                    with suppress(*UNREADABLE):
-                        copied += _copy(source, db, table, known, order)
-                        break
-    except UNREADABLE as broken:
-        log.error("nothing could be salvaged", extra={"reason": str(broken)})
-    return copied
-
-
-def _copy(
-    source: sqlite3.Connection,
-    db: sqlite3.Connection,
-    table: seals.Table,
-    known: dict[tuple[str, str], int],
-    order: str,
-) -> int:
-    copied = 0
-    keys = ", ".join(f"{name} {order}" for name in table.keys)
-    names, marks = ", ".join(table.names), ", ".join("?" * len(table.names))
-    for values in source.execute(f"SELECT {names} FROM {table.name} ORDER BY {keys}"):  # noqa: S608
-        if known.get((table.name, table.key_of(values))) != seals.checksum(*values):
-            continue
-        with suppress(sqlite3.Error):
+    db.execute("BEGIN")
+    for count, (table, values) in enumerate(_salvaged(old, seals.tables(db)), 1):
+        step()
+        names, marks = ", ".join(table.names), ", ".join("?" * len(table.names))
+        with suppress(sqlite3.IntegrityError):
             sql = f"INSERT OR IGNORE INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608
             copied += db.execute(sql, values).rowcount
+        if count % ROWS_A_COMMIT == 0:
+            db.execute("COMMIT")
+            db.execute("BEGIN")
+    db.execute("COMMIT")
     return copied
+
+
+def _salvaged(
+    old: Path, wanted: Iterable[seals.Table]
+) -> Iterator[tuple[seals.Table, tuple[Any, ...]]]:
+    try:
+        with closing(sqlite3.connect(f"{old.absolute().as_uri()}?mode=ro", uri=True)) as source:
+            for table in wanted:
+                for values in _from_both_sides(source, table):
+                    yield table, values
+    except UNREADABLE as broken:
+        log.error("nothing could be salvaged", extra={"reason": str(broken)})
+
+
+def _from_both_sides(source: sqlite3.Connection, table: seals.Table) -> Iterator[tuple[Any, ...]]:
+    """Past a page that cannot be read; some twice then."""
+    for order in ("ASC", "DESC"):
+        keys = ", ".join(f"{name} {order}" for name in table.keys)
+        try:
+            for values in source.execute(
+                f"SELECT {', '.join(table.names)} FROM {table.name} ORDER BY {keys}"  # noqa: S608
+            ):
+                if _is_sealed(source, table, values):
+                    yield values
+        except UNREADABLE as broken:
+            facts = {"table": table.name, "order": order, "reason": str(broken)}
+            log.error("a table cannot be read to its end", extra=facts)
+        else:
+            return
+
+
+def _is_sealed(source: sqlite3.Connection, table: seals.Table, values: tuple[Any, ...]) -> bool:
+    """A seal that cannot be read proves nothing."""
+    with suppress(*UNREADABLE):
+        return seals.of(source, table.name, table.key_of(values)) == seals.checksum(*values)
+    return False

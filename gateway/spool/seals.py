@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from gateway.spool.progress import Step, unheard
 from gateway.spool.tables import MONEY
 
 TABLE = """
@@ -105,22 +106,43 @@ def is_there(db: sqlite3.Connection) -> bool:
     return bool(found[0])
 
 
-def of(db: sqlite3.Connection) -> dict[tuple[str, str], int]:
-    """All seals that can be read: (table, key) → checksum."""
-    return {(name, key): sum_ for name, key, sum_ in db.execute("SELECT of, key, sum FROM seal")}
+def of(db: sqlite3.Connection, table: str, key: str) -> int | None:
+    """The checksum that was kept of that row; None if none was. Raises: sqlite3.Error.
+
+    One by one: those of a year do not fit into the memory that the box has.
+    """
+    found = db.execute("SELECT sum FROM seal WHERE of = ? AND key = ?", (table, key)).fetchone()
+    return found[0] if found else None
 
 
-def broken(db: sqlite3.Connection) -> Iterator[Broken]:
+def broken(db: sqlite3.Connection, step: Step = unheard) -> Iterator[Broken]:
     """Each row that its seal does not fit, each seal without a row. Raises: sqlite3.Error."""
-    left = of(db)
-    for table in tables(db):
+    sealed = tables(db)
+    for table in sealed:
+        found = 0
         names = ", ".join(table.names)
         for values in db.execute(f"SELECT {names} FROM {table.name}"):  # noqa: S608
+            step()
             key = table.key_of(values)
-            if left.pop((table.name, key), None) != checksum(*values):
+            kept = of(db, table.name, key)
+            found += kept is not None
+            if kept != checksum(*values):
                 yield Broken(table.name, key, tuple(values))
-    for name, key in left:
+        yield from _left(db, table, found)
+    marks = ", ".join("?" * len(sealed))
+    nobodys = f"SELECT of, key FROM seal WHERE of NOT IN ({marks})"  # noqa: S608
+    for name, key in db.execute(nobodys, [table.name for table in sealed]):
         yield Broken(name, key)
+
+
+def _left(db: sqlite3.Connection, table: Table, found: int) -> Iterator[Broken]:
+    """The seals of rows that are gone; `found`: so many belong to rows that are there."""
+    (count,) = db.execute("SELECT count(*) FROM seal WHERE of = ?", (table.name,)).fetchone()
+    if count > found:
+        there = f"SELECT {table.key('t')} FROM {table.name} AS t"  # noqa: S608
+        gone = f"SELECT key FROM seal WHERE of = ? EXCEPT {there}"  # noqa: S608
+        for (key,) in db.execute(gone, (table.name,)):
+            yield Broken(table.name, key)
 
 
 def take_out(db: sqlite3.Connection, found: Sequence[Broken]) -> None:

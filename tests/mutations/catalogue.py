@@ -194,8 +194,8 @@ CATALOGUE = (
     Mutation(
         "a row's seal is there, whatever it says",
         "gateway/spool/seals.py",
-        "            if left.pop((table.name, key), None) != checksum(*values):",
-        "            if left.pop((table.name, key), None) is None:",
+        "            if kept != checksum(*values):",
+        "            if kept is None:",
         (SPOOL, STORE),
     ),
     Mutation(
