@@ -9,13 +9,16 @@ JSON (sorted keys, no blanks), so that nothing else that is signed can be taken 
 import hashlib
 import json
 from collections import Counter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.spool.tables import record_chain
+from gateway.units import COUNT_MAX
 
 PREFIX = b"reconciliation\n"
+Count = Annotated[int, Field(ge=0, le=COUNT_MAX)]
+Sum = Annotated[int, Field(ge=-COUNT_MAX, le=COUNT_MAX)]
 EMPTY = hashlib.sha256().hexdigest()
 
 
@@ -27,8 +30,8 @@ class KindSum(BaseModel):
     kind: str
     means: str
     correction: bool
-    count: int
-    sum_fen: int
+    count: Count
+    sum_fen: Sum
 
 
 class Statement(BaseModel):
@@ -40,11 +43,11 @@ class Statement(BaseModel):
     of: Literal["shift", "day"]
     name: str = Field(max_length=40)
     """The shift's number, or the day."""
-    first_seq: int = Field(ge=1)
-    last_seq: int = Field(ge=1)
-    count: int
-    stubs: int
-    sum_fen: int
+    first_seq: int = Field(ge=1, le=COUNT_MAX)
+    last_seq: int = Field(ge=1, le=COUNT_MAX)
+    count: Count
+    stubs: Count
+    sum_fen: Sum
     kinds: tuple[KindSum, ...]
     chain_head: str
     """Of the newest whole record; empty if there is none."""

@@ -12,6 +12,15 @@ Kilogram = NewType("Kilogram", int)
 PassageId = NewType("PassageId", str)
 """Our own key of one vehicle at one lane: 本车道一次过车."""
 
+COUNT_MAX = 2**62
+"""Of what others count for us: SQLite's integers hold it, and sums of a few."""
+FEN_MAX = 2**32 - 1
+"""Of any one amount: cards and PSAMs hold four bytes."""
+YEARS = range(1970, 2200)
+"""What anybody may say of time: it can be told in any zone."""
+MS_MAX = 7_258_118_400_000
+"""Where they end: 2200-01-01 UTC."""
+
 BEIJING = timezone(timedelta(hours=8), "CST")
 """Every date and time on cards and in records is Beijing time; China has no other."""
 
@@ -89,6 +98,21 @@ def iso(at_ms: int) -> str:
 def compact(at_ms: int) -> str:
     """yyyymmddHHMMSS in Beijing time, as cards and ids want it."""
     return beijing(at_ms).strftime("%Y%m%d%H%M%S")
+
+
+def plausible(at: datetime) -> datetime:
+    """As it came. Raises: ValueError, if it is of no year that a lane has to do with."""
+    if at.year not in YEARS:
+        raise ValueError(f"no year of ours: {at.year}")
+    return at
+
+
+def moment_ms(text: str) -> int:
+    """ISO 8601 → ms since 1970 UTC. Raises: ValueError, also without a zone or out of YEARS."""
+    moment = plausible(datetime.fromisoformat(text))
+    if moment.tzinfo is None:
+        raise ValueError("a time without zone")
+    return round(moment.timestamp() * 1000)
 
 
 def yuan(amount_fen: int) -> str:

@@ -14,7 +14,7 @@ from gateway.center.database import Db
 from gateway.center.photos import Photos
 from gateway.center.wire import BadBody
 from gateway.keys import Signer
-from gateway.tally import Statement, Tally, signed_bytes
+from gateway.tally import Count, Statement, Tally, signed_bytes
 
 RANGES_MAX = 64
 SPAN_MAX = 200_000  # records of one statement
@@ -46,7 +46,7 @@ class Asked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     lane: str
-    ranges: tuple[tuple[int, int], ...] = Field(min_length=1, max_length=RANGES_MAX)
+    ranges: tuple[tuple[Count, Count], ...] = Field(min_length=1, max_length=RANGES_MAX)
 
 
 class Held(NamedTuple):

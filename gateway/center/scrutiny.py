@@ -34,14 +34,14 @@ class Transaction(_Line):
     outcome: str = "paid"
     means: str = "etc_card"
     card_id: str = ""
-    trans_fee: int = Field(default=0, ge=0)
+    trans_fee: int = Field(default=0, ge=0, lt=2**53)
     tac: str | None = Field(default=None, pattern=r"^[0-9A-F]{8}$")
     pre_balance: int | None = None
     post_balance: int | None = None
-    pay_fee: int = Field(ge=0)
-    fee: int = Field(ge=0)
-    discount_fee: int = Field(ge=0)
-    province_discount_fee: int = 0
+    pay_fee: int = Field(ge=0, lt=2**53)
+    fee: int = Field(ge=0, lt=2**53)
+    discount_fee: int = Field(ge=0, lt=2**53)
+    province_discount_fee: int = Field(default=0, gt=-(2**53), lt=2**53)
     is_stub: bool = False
     """The place of a passage that was begun and cancelled: accepted, and no vehicle served."""
     corrects: str | None = Field(default=None, min_length=37, max_length=37, pattern=NO_NUL)

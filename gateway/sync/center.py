@@ -10,21 +10,21 @@ import gzip
 import hashlib
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 import aiohttp
 from aiohttp import hdrs
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gateway.errors import CenterUnavailable, FareUnknown
 from gateway.records import FareAnswer, FareRequest
 from gateway.tally import Statement
-from gateway.units import Clock
+from gateway.units import COUNT_MAX, MS_MAX, Clock, moment_ms
 
 TIMEOUT_S = 30.0
 FARE_TIMEOUT_S = 1.0
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
-PACKAGE_BYTES_MAX = 256 * 1024 * 1024
+DIGITS_MAX = 18
 LONG = 32  # lines of a body that is compressed beside the loop
 RETRY_AFTER_S_MAX = 300.0
 
@@ -48,6 +48,10 @@ class NotAVerdict(CenterUnavailable):
     """Somebody answered, but not with verdicts: perhaps not the centre, perhaps this very batch."""
 
     code = "center.not_a_verdict"
+
+
+class TooLong(NotAVerdict):
+    """The answer goes on behind what was agreed; nobody reads its end."""
 
 
 class Line(NamedTuple):
@@ -93,6 +97,17 @@ class Offset:
     hash_differs: bool = False
 
 
+Count = Annotated[int, Field(ge=0, le=COUNT_MAX)]
+Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-][0-9A-Za-z_.-]{0,39}$")]
+"""Files are named after it."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
+
+
+def _moment(text: str) -> str:
+    moment_ms(text)
+    return text
+
+
 class _Loose(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -115,28 +130,30 @@ class Saying(_Loose):
 
 class Answer(_Loose):
     verdicts: list[Any]
-    high_water: int | None = None
+    high_water: Count | None = None
     status: int = 200
     """Only of an answer that has no line of its own to say it in (sync/stream.py)."""
 
 
 class HeartbeatAnswer(_Loose):
-    high_water: int | None = None
-    at_ms: int | None = None
+    high_water: Count | None = None
+    at_ms: Annotated[int, Field(ge=0, lt=MS_MAX)] | None = None
     """The centre's clock, if it tells."""
+    proof: Any = None
+    """The heartbeat's own, said back; whatever it is, the answer counts."""
 
 
 class ManifestEntry(_Loose):
-    name: str
-    version: str
-    sha256: str
-    size: int
-    effective_from: str
-    signature: str = ""
+    name: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
+    version: Version
+    sha256: Sha256
+    size: Count
+    effective_from: Annotated[str, AfterValidator(_moment)]
+    signature: str = Field(default="", max_length=128)
     """Ed25519 over the package's bytes, hex; of a list, over its head (docs/statuslist.md)."""
     format: str = "json"
     """json, or list: a big status list."""
-    base: str = ""
+    base: Version | Literal[""] = ""
     """Of a delta: the version it changes."""
 
 
@@ -149,8 +166,8 @@ class Compared(_Loose):
 
 
 class _Digest(_Loose):
-    first_seq: int
-    last_seq: int
+    first_seq: Count
+    last_seq: Count
     digest: str
 
 
@@ -159,12 +176,21 @@ class _Digests(_Loose):
 
 
 class _Manifest(_Loose):
-    packages: list[ManifestEntry]
+    packages: list[Any]
+
+
+class Unread(NamedTuple):
+    """A line of the manifest that cannot be believed; `name` and `version` as far as it has any."""
+
+    name: str
+    version: str
+    why: str
 
 
 class Manifest(NamedTuple):
     etag: str
     entries: list[ManifestEntry]
+    unread: Sequence[Unread] = ()
 
 
 _SAYING = TypeAdapter(Saying)
@@ -199,6 +225,20 @@ def _saying(told: Any) -> list[Saying]:
         return [_SAYING.validate_python(told)]
     except ValidationError:
         return []
+
+
+def _entry(told: Any) -> ManifestEntry | Unread:
+    try:
+        return ManifestEntry.model_validate(told)
+    except ValidationError as bad:
+        field = ".".join(map(str, bad.errors()[0]["loc"]))
+        name, version = (_text(told, key) for key in ("name", "version"))
+        return Unread(name, version, f"中心的参数目录写得不对：{field or '不是一个参数包'}")
+
+
+def _text(told: Any, key: str) -> str:
+    value = told.get(key, "") if isinstance(told, dict) else ""
+    return str(value)[:40]
 
 
 class CenterClient:
@@ -293,12 +333,18 @@ class CenterClient:
         if status == 304:
             return None
         _expect(status, 200)
-        return Manifest(answer.get(hdrs.ETAG, ""), _read(_Manifest, raw).packages)
+        told = [_entry(one) for one in _read(_Manifest, raw).packages]
+        entries = [one for one in told if isinstance(one, ManifestEntry)]
+        unread = [one for one in told if isinstance(one, Unread)]
+        return Manifest(answer.get(hdrs.ETAG, ""), entries, unread)
 
-    async def package(self, name: str, version: str, base: str = "") -> bytes:
-        """GET /v1/parameters/{name}/{version}?base=: bytes as published, not yet checked."""
+    async def package(self, name: str, version: str, base: str = "", *, size: int) -> bytes:
+        """GET /v1/parameters/{name}/{version}?base=: bytes as published, not yet checked.
+
+        Raises: TooLong, if they are more than `size`.
+        """
         path = f"/v1/parameters/{name}/{version}" + (f"?base={base}" if base else "")
-        status, raw, _ = await self._send("GET", path, bytes_max=PACKAGE_BYTES_MAX)
+        status, raw, _ = await self._send("GET", path, bytes_max=size)
         _expect(status, 200)
         return raw
 
@@ -448,7 +494,7 @@ async def _bounded(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:
         parts.append(part)
         size += len(part)
         if size > bytes_max:
-            raise ValueError(f"answer is longer than {bytes_max} bytes")
+            raise TooLong(f"中心的回答超过 {bytes_max} 字节")
     return b"".join(parts)
 
 
@@ -481,7 +527,7 @@ def _no_fare(status: int, raw: bytes) -> FareUnknown:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > DIGITS_MAX:
         raise NotAVerdict("中心没有说明图片收到多少")
     return int(text)
 

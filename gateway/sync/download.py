@@ -4,13 +4,13 @@ import logging
 
 from gateway.errors import CenterUnavailable, ParameterInvalid, StoreUnavailable
 from gateway.statuslist.form import rank
-from gateway.sync.center import CenterClient, ManifestEntry
+from gateway.sync.center import CenterClient, ManifestEntry, TooLong
 from gateway.sync.fetch import fetch_into
 from gateway.sync.lists import StatusLists
-from gateway.sync.scrutiny import SIZE_MAX, moment_ms
+from gateway.sync.scrutiny import SIZE_MAX
 from gateway.sync.shelf import ParameterShelf as ParameterShelf
 from gateway.sync.shelf import public_key as public_key
-from gateway.units import Clock
+from gateway.units import Clock, moment_ms
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Downloads:
         self._shelf, self._client, self._clock, self._poll_s = shelf, client, clock, poll_s
         self._etag = ""
         self._entries: list[ManifestEntry] = []
+        self._unread: set[str] = set()
+        """Tables of which the manifest says something that cannot be believed."""
 
     async def run(self) -> None:
         while True:
@@ -55,9 +57,12 @@ class Downloads:
             self._etag = manifest.etag
             self._entries = [one for one in manifest.entries if one.format == "json"]
             big = [one for one in manifest.entries if one.format == "list"]
+            self._unread = {one.name for one in manifest.unread}
+            for one in manifest.unread:
+                self._shelf.leave_out(*one)
             if self._lists is not None:
                 self._lists.offer([one for one in big if one.name == "status_list"])
-        broken = await self._take_news()
+        broken = self._unread | await self._take_news()
         names = {entry.name for entry in self._entries}
         if sound := names - broken:
             await self._shelf.confirm(sound)
@@ -109,8 +114,13 @@ class Downloads:
                 await self._shelf.refuse(entry, told)
                 return False
             else:
-                raw = await self._client.package(entry.name, entry.version, entry.base)
+                names = entry.name, entry.version, entry.base
+                raw = await self._client.package(*names, size=entry.size)
                 await self._shelf.stage(entry, raw)
+        except TooLong:
+            told = f"参数 {entry.name} 版本 {entry.version} 比目录所说的长"
+            await self._shelf.refuse(entry, told)
+            return False
         except ParameterInvalid:
             return False
         except OSError as no:

@@ -14,9 +14,8 @@ from gateway.statuslist.archive import Archive
 from gateway.statuslist.form import Head, rank
 from gateway.sync.center import CenterClient, ManifestEntry
 from gateway.sync.fetch import fetch_into, sha256_of
-from gateway.sync.scrutiny import moment_ms
 from gateway.sync.shelf import ParameterShelf
-from gateway.units import Clock
+from gateway.units import Clock, moment_ms
 
 log = logging.getLogger(__name__)
 

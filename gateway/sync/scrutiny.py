@@ -1,7 +1,6 @@
 """What can be wrong with a fetched package, in the order it is cheap to tell. No I/O."""
 
 import hashlib
-from datetime import datetime
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -9,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.errors import ParameterInvalid
 from gateway.params import Operators, Package, Ready, Stations, apply_delta, read_package
 from gateway.sync.center import ManifestEntry
+from gateway.units import moment_ms
 
 SIZE_MAX = 16 * 1024 * 1024
 """Of a package that is read at once; lists and fare tables of any size go other ways."""
@@ -70,14 +70,6 @@ def self_check(package: Package, exit_hex: str | None) -> str:
     if isinstance(table, Operators) and all(row.role != "master" for row in table.rows):
         return "工号表里没有站长"
     return ""
-
-
-def moment_ms(effective_from: str) -> int:
-    """Raises: ValueError, also for a time without zone."""
-    moment = datetime.fromisoformat(effective_from)
-    if moment.tzinfo is None:
-        raise ValueError("effective_from has no zone")
-    return round(moment.timestamp() * 1000)
 
 
 def _check_signature(

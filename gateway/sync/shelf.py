@@ -24,9 +24,9 @@ from gateway.statuslist.form import Head, rank
 from gateway.store import Store
 from gateway.sync.center import ManifestEntry
 from gateway.sync.packages import Packages
-from gateway.sync.scrutiny import check_exit, moment_ms, scrutinise, self_check
+from gateway.sync.scrutiny import check_exit, scrutinise, self_check
 from gateway.sync.tables import FareTables, NoFares
-from gateway.units import Clock, beijing
+from gateway.units import Clock, beijing, moment_ms
 
 log = logging.getLogger(__name__)
 
@@ -321,6 +321,13 @@ class ParameterShelf:
         await self._keep(entry, b"", "rejected", reason)
         self._rejected[entry.name][entry.version] = reason
         log.error("parameter package rejected", extra=_facts(entry, reason))
+
+    def leave_out(self, name: str, version: str, reason: str) -> None:
+        """What the manifest says of a package cannot be believed: shown, logged, no more."""
+        if name in TABLES and self._rejected[name].get(version) != reason:
+            self._rejected[name][version] = reason
+            facts = {"table": name, "version": version, "reason": reason}
+            log.error("manifest entry is malformed", extra=facts)
 
     async def took(self, entry: ManifestEntry) -> None:
         """A package was good whose bytes are kept elsewhere: what was refused before it is past."""
