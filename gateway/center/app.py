@@ -179,7 +179,7 @@ async def show_photo(request: web.Request) -> web.StreamResponse:
 async def quote(request: web.Request) -> web.Response:
     fare = price(Question.model_validate_json(await request.read()))
     if isinstance(fare, NoFare):
-        return web.json_response({"code": fare.code, "detail": fare.detail}, status=422)
+        return web.json_response(fare.as_json(), status=422)
     return web.json_response(fare.model_dump(mode="json", by_alias=True))
 
 
@@ -224,6 +224,11 @@ async def answer_in_json(request: web.Request, handler: Handler) -> web.StreamRe
         return _fault(503, "中心的数据库没有应答", {hdrs.RETRY_AFTER: AWAY_S})
     except (ValidationError, json.JSONDecodeError, UnicodeDecodeError):
         return _fault(422, "请求内容不合要求")
+    except web.HTTPException as refusal:  # the router's own
+        if refusal.status < 400:
+            raise
+        allow = {n: v for n, v in refusal.headers.items() if n == hdrs.ALLOW}
+        return _fault(refusal.status, _ROUTER.get(refusal.status, "请求不能处理"), allow)
 
 
 @web.middleware
@@ -233,6 +238,9 @@ async def check_token(request: web.Request, handler: Handler) -> web.StreamRespo
     if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
         return _fault(401, "凭证不对")
     return await handler(request)
+
+
+_ROUTER = {404: "没有这个地址", 405: "这个地址不支持这种操作", 413: "内容太大"}
 
 
 def _fault(status: int, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -78,7 +78,8 @@ EXAMPLE_ANSWER: dict[str, Any] = {
         {"prov": "63", "pFee": 3876, "pPayFee": 4080, "pM": 102100},
     ],
 }
-"""POST /v1/fares and its answer; a fare that cannot be had is 422 `{"code": 994, "detail": …}`."""
+"""POST /v1/fares and its answer; a fare that cannot be had is 422 `{"code": "994", "detail": …,
+"action": …}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +89,22 @@ class NoFare:
     code: int
     detail: str
 
+    def as_json(self) -> dict[str, str]:
+        return {"code": str(self.code), "detail": self.detail, "action": "请用其他计费方式"}
+
 
 def price(question: FareRequest) -> FareAnswer | NoFare:
     """The fare of one way, or why not. All amounts fen; split sums to the amounts."""
     if question.entry_hex in UNRESTORABLE:
-        return NoFare(994, "path restoration failed")
+        return NoFare(994, "门架记录连不成路径")
     route = ROUTES.get(question.entry_hex)
     if route is None or question.exit_hex not in EXITS:
-        return NoFare(996, "path restoration failed")
+        return NoFare(996, "门架记录连不成路径")
     if question.kind == 4 and len(route) > 1:
-        return NoFare(701, "path leaves the province")
+        return NoFare(701, "路径出了本省")
     fen_per_km = FEN_PER_KM.get(question.vehicle_type)
     if fen_per_km is None:
-        return NoFare(997, "vehicle type unknown")
+        return NoFare(997, "没有这种车型的费率")
     if question.vehicle_class in FREE_CLASSES:
         fen_per_km = 0
     return _answer(question, [_share(*part, fen_per_km) for part in route])

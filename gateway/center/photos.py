@@ -37,14 +37,14 @@ def read_range(content_range: str | None, length: int | None) -> Piece:
     """A Content-Range header, or the whole body. Raises: ValueError."""
     if content_range is None:
         if not length:
-            raise ValueError("length is missing")
+            raise ValueError("没有说明内容长度")
         piece = Piece(0, length - 1, length)
     elif found := _RANGE.match(content_range):
         piece = Piece(*map(int, found.groups()))
     else:
-        raise ValueError("Content-Range is malformed")
+        raise ValueError("Content-Range 写得不对")
     if not (piece.first <= piece.last < piece.size <= SIZE_MAX):
-        raise ValueError("Content-Range is out of bounds")
+        raise ValueError("Content-Range 超出范围")
     return piece
 
 

@@ -40,7 +40,7 @@ class Rehearsals:
 @routes.post("/v1/rehearsals")
 async def take(request: web.Request) -> web.Response:
     """The same again replaces it."""
-    report = await request.json()
+    report = json.loads(await request.read())
     if not isinstance(report, dict):
         raise BadBody(422, "请求内容不合要求")
     request.app[REHEARSALS].take(report)

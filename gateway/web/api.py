@@ -133,7 +133,7 @@ class Api(web.RouteTableDef):
         """Register `handler(request)`, or `handler(request, asked)` with a body or a query.
 
         `answers`: status → shape. `faults`: statuses it may refuse with, beyond those that
-        follow from the rest (401, 403, 413, 422, 503).
+        follow from the rest (400, 401, 403, 413, 422, 503).
         """
         known = frozenset(faults) | _implied(body, query)
         operation = Operation(
@@ -171,10 +171,11 @@ def admit(request: web.Request, needs: Needs) -> None:
 
 
 def _implied(body: Any, query: Any) -> frozenset[int]:
-    """401: signed out, or a handheld that is not paired. 403: a foreign page. 503: no store."""
+    """400: a body that cannot be unpacked. 401: signed out, or a handheld that is not paired.
+    403: a foreign page. 503: no store."""
     implied = {401, 403, 503}
     if body is not None:
-        implied |= {413, 422}
+        implied |= {400, 413, 422}
     if query is not None:
         implied.add(422)
     return frozenset(implied)

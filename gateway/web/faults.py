@@ -15,8 +15,8 @@ from gateway.errors import GatewayError, RequestInvalid
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Snapshots = Callable[[web.Request], Mapping[str, Any] | None]
 
-SPOKEN = ("/api/", "/bench/")
-"""Paths whose every answer is JSON, also what the router itself refuses."""
+SPOKEN = ("/api/", "/bench/", "/center/", "/pair")
+"""Paths whose every refusal is JSON, also what the router itself refuses."""
 
 
 class Fault(BaseModel):
@@ -77,6 +77,8 @@ def faults_as_json(snapshot_of: Snapshots) -> Callable[..., Awaitable[web.Stream
         except GatewayError as fault:
             is_conflict = fault.http_status == 409
             return _told(fault, snapshot_of(request) if is_conflict else None)
+        except web.RequestPayloadError:  # its gzip or its chunks are broken
+            return _routers(web.HTTPBadRequest())
         except web.HTTPException as refusal:
             if refusal.status < 400 or not request.path.startswith(SPOKEN):
                 raise

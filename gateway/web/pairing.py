@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapt
 
 from gateway.errors import NotFound, NotPaired, PairingRefused
 from gateway.pairing import Answer, Device, Offer, Pairings, Stage
-from gateway.web.api import OWNER, Api, require
+from gateway.web.api import OWNER, Api, Needs, require
 from gateway.web.faults import answer
 from gateway.web.session import ACCESS
 
@@ -88,6 +88,14 @@ class Poll(_Asked):
     claim: str = Field(min_length=1, max_length=64)
 
 
+class Heard(BaseModel):
+    """What a handheld is told; once it is `paired` its credential came as a cookie."""
+
+    state: Literal["waiting", "paired"]
+    claim: str
+    digits: str
+
+
 def _kind(raw: object) -> str:
     return "poll" if isinstance(raw, dict) and "claim" in raw else "claim"
 
@@ -149,10 +157,17 @@ async def end_pairing(request: web.Request) -> web.Response:
 # ---- the handheld ----
 
 
-@routes.post("/pair")
-async def pair(request: web.Request) -> web.Response:
+@routes.api(
+    "POST",
+    "/pair",
+    summary="手持终端请求配对",
+    needs=Needs.NOBODY,
+    body=CLAIM_OR_POLL,
+    answers={200: Heard},
+    faults=(403,),
+)
+async def pair(request: web.Request, asked: Claim | Poll) -> web.Response:
     """First the QR's secret, then, again and again, the claim that came back for it."""
-    asked = CLAIM_OR_POLL.validate_json(await request.read(), strict=True)
     pairings = request.app[PAIRINGS]
     if isinstance(asked, Claim):
         heard = pairings.claim(asked.secret, asked.nonce, asked.name)
@@ -278,7 +293,7 @@ def _device_shown(device: Device) -> PairingShown:
 
 def _with_cookie(request: web.Request, heard: Answer) -> web.Response:
     state: Literal["waiting", "paired"] = "waiting" if heard.credential is None else "paired"
-    told = answer({"state": state, "claim": heard.claim, "digits": heard.digits})
+    told = answer(Heard(state=state, claim=heard.claim, digits=heard.digits))
     if heard.credential is not None:
         if not request.secure:
             raise PairingRefused("配对只能在加密连接上完成", "请用二维码里的 https 地址")

@@ -290,6 +290,16 @@ async def test_nonsense_gets_a_chinese_answer_not_a_trace(center: Center) -> Non
             assert (await answer.json())["detail"]
     async with center.http.get(f"{center.url}/v1/records?after=x") as answer:
         assert answer.status == 400
+    strange = {"Content-Type": "application/json; charset=nope"}
+    for method, path, status in (
+        ("POST", "/v1/heartbeat", 422),
+        ("GET", "/v1/nothing", 404),
+        ("DELETE", "/v1/records", 405),
+    ):
+        ask = center.http.request(method, center.url + path, data=b"{", headers=strange)
+        async with ask as answer:
+            assert answer.status == status
+            assert set(await answer.json()) == {"code", "detail", "action"}
 
 
 # ---- stubs and corrections ---------------------------------------------------------------------

@@ -100,6 +100,8 @@ def test_the_policy_is_the_designed_one() -> None:
         ("PATCH", "/api/session", 405, "request.method"),
         ("HEAD", "/api/lanes", 405, ""),
         ("GET", "/api/live", 400, "request.invalid"),
+        ("GET", "/center/v1/nothing", 404, "not_found"),
+        ("DELETE", "/pair", 404, "not_found"),
     ],
 )
 async def test_what_the_router_refuses_is_json_in_chinese_too(
@@ -128,6 +130,13 @@ async def test_what_is_not_json_is_a_422(listener: Listener, body: bytes) -> Non
     told = await answer.json()
     assert told["code"] == "request.invalid"
     assert chinese(told["detail"])
+
+
+async def test_a_body_that_cannot_be_unpacked_is_a_400_in_chinese(listener: Listener) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    answer = await listener.browser().post("/api/session", data=b"no gzip", headers=headers)
+    assert answer.status == 400
+    assert chinese((await answer.json())["detail"])
 
 
 async def test_a_body_above_the_limit_is_a_413(listener: Listener) -> None:
