@@ -16,10 +16,16 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gateway.errors import ParameterInvalid
+from gateway.records import PROVINCE_MAX, SHARES_MAX
+from gateway.units import FEN_MAX
+
+TEXT_MAX = 500
+"""Characters of any one text in a table: they end in journal rows, and those are bounded. A bound
+also keeps out halves of characters, which JSON can name and no row can hold."""
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=TEXT_MAX)
 
 
 class Station(Table):
@@ -45,10 +51,10 @@ class Stations(Table):
 
 
 class ProvinceShare(Table):
-    province: str
-    fee: int = Field(ge=0)
-    fee95: int = Field(ge=0)
-    mileage_m: int = Field(ge=0)
+    province: str = Field(max_length=PROVINCE_MAX)
+    fee: int = Field(ge=0, le=FEN_MAX)
+    fee95: int = Field(ge=0, le=FEN_MAX)
+    mileage_m: int = Field(ge=0, le=FEN_MAX)
 
 
 class MinimumFare(Table):
@@ -56,10 +62,17 @@ class MinimumFare(Table):
 
     entry_hex: str
     vehicle_type: int
-    fee: int = Field(ge=0)
-    fee95: int = Field(ge=0)
-    mileage_m: int = Field(ge=0)
-    shares: tuple[ProvinceShare, ...] = ()
+    fee: int = Field(ge=0, le=FEN_MAX)
+    fee95: int = Field(ge=0, le=FEN_MAX)
+    mileage_m: int = Field(ge=0, le=FEN_MAX)
+    shares: tuple[ProvinceShare, ...] = Field(default=(), max_length=SHARES_MAX)
+
+    @model_validator(mode="after")
+    def _a_discount_makes_nothing_dearer(self) -> Self:
+        """Columns that were mixed up would be debited, and no record could say so."""
+        if self.fee95 > self.fee:
+            raise ValueError(f"fee95（{self.fee95}）大于 fee（{self.fee}），可能两列颠倒")
+        return self
 
 
 class TableDamaged(ParameterInvalid):

@@ -18,6 +18,13 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from gateway.units import FEN_MAX
+
+VERSION_MAX = 64  # characters
+SHARES_MAX = 64
+"""Provinces in one fare; there are 34. Without a bound it would not fit into a journal row."""
+PROVINCE_MAX = 16  # characters
+
 
 class Wire(BaseModel):
     model_config = ConfigDict(
@@ -198,18 +205,20 @@ class FareAnswer(BaseModel):
 
     amount_fen: int = Field(
         ge=0,
+        le=FEN_MAX,
         validation_alias=AliasChoices("amount_fen", "amountFen", "amount"),
         serialization_alias="amount_fen",
     )
     fee95_fen: int | None = Field(
         default=None,
         ge=0,
+        le=FEN_MAX,
         validation_alias=AliasChoices("fee95_fen", "fee95Fen", "fee95"),
         serialization_alias="fee95_fen",
     )
     kind: Literal[4, 5] = 4
-    mileage_m: int = Field(default=0, ge=0)
-    version: str = ""
+    mileage_m: int = Field(default=0, ge=0, le=FEN_MAX)
+    version: str = Field(default="", max_length=VERSION_MAX)
     split: tuple[ProvinceSplit, ...] = ()
 
     @field_validator("split", mode="wrap")
@@ -218,6 +227,8 @@ class FareAnswer(BaseModel):
         cls, given: Any, read: ValidatorFunctionWrapHandler
     ) -> Any:
         try:
-            return read(given)
+            split: tuple[ProvinceSplit, ...] = read(given)
         except ValidationError:
             return ()
+        is_readable = len(split) <= SHARES_MAX and all(len(s.prov) <= PROVINCE_MAX for s in split)
+        return split if is_readable else ()

@@ -6,9 +6,10 @@ import pytest
 from argon2 import PasswordHasher
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from gateway.errors import ParameterInvalid
-from gateway.params import TABLES, Package, Parameters, read_package
+from gateway.params import TABLES, Operator, Package, Parameters, read_package
 from tests.tools import demo_parameters
 
 DEMO = Path(__file__).parents[1] / "gateway" / "parameters" / "demo"
@@ -48,6 +49,28 @@ def test_every_station_has_a_minimum_fare_for_every_vehicle_type(parameters: Par
             assert fare.fee == sum(share.fee for share in fare.shares)
             assert fare.fee95 == sum(share.fee95 for share in fare.shares)
             assert 0 < fare.fee95 <= fare.fee
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"fee": 3610, "fee95": 3800},
+        {"fee": 2**32, "fee95": 3610},
+        {"shares": [{"province": "62", "fee": 1, "fee95": 1, "mileage_m": 1}] * 65},
+        {"shares": [{"province": "6" * 17, "fee": 1, "fee95": 1, "mileage_m": 1}]},
+    ],
+)
+def test_a_minimum_fare_that_no_record_could_tell_refuses_the_package(bad: dict[str, Any]) -> None:
+    row = {"entry_hex": "62010A12", "vehicle_type": 1, "fee": 3800, "fee95": 3610, "mileage_m": 1}
+    with pytest.raises(ParameterInvalid, match=r"minimum_fares .*不能用：rows\.0"):
+        read_package(changed("minimum_fares", rows=[{**row, **bad}]))
+    assert read_package(changed("minimum_fares", rows=[row])).table().rows
+
+
+@pytest.mark.parametrize("name", ["甲" * 501, "\ud800"])
+def test_a_text_that_no_record_could_hold_refuses_the_table(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Operator(number="1001", name=name, role="collector", password_hash="x")
 
 
 def test_the_etc_price_is_looked_up_because_no_factor_gives_it(parameters: Parameters) -> None:

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from gateway.errors import KeyReused, fault_of
 from gateway.flow import journal, standing
 from gateway.flow.commands import CloseLane, OpenLane, PauseLane
@@ -20,14 +22,20 @@ from gateway.flow.passage import Owed, Passage, Step
 from gateway.flow.recording import Place, exit_record, next_record_id
 from gateway.flow.standing import Standing
 from gateway.params import Operators
-from gateway.records import ClockReading
+from gateway.records import ClockReading, ExitRecord
+from gateway.spool.frame import DATA_MAX
 from gateway.spool.tables import LaneHead, packed, record_chain
 from gateway.store import Draft, Store
 from gateway.units import ClockState
 
 FINGERPRINT = 32  # hex digits; with more, most rows of the log would need a second block
 KEY_KEPT_MS = 48 * 3_600_000  # interfaces.md §7.10 wants at least 24 h
+LINE_MAX = DATA_MAX // 2  # bytes of a record: what else its row says must find room beside it
 ENDINGS: dict[type[Event], str] = {Cancelled: "cancelled", MediaUnreadable: "unreadable"}
+
+
+Recorder = Callable[[LaneHead], ExitRecord]
+"""Makes the record that goes on where the lane's records end."""
 
 
 class Key(NamedTuple):
@@ -74,12 +82,13 @@ class Books:
         self, event: Event, step: Step, before: Passage, moment: Moment, key: Key | None
     ) -> Committed:
         """Write one step down: on disk when this returns. Raises: StoreUnavailable."""
+        record_of = self._recorder(step, before, moment) if step.owed else None
 
         def entry(draft: Draft) -> Committed:
             extra: dict[str, Any] = {"key": [key.key, key.fingerprint]} if key else {}
             line, saved = "", None
-            if step.owed:
-                line, saved = self._owe(draft, step, before, moment)
+            if record_of and step.owed:
+                line, saved = self._owe(draft, record_of)
                 extra["record"] = [saved.id, step.owed.at_ms]
             extra["passage"] = _passage_row(event, step.passage, before, saved)
             passage_id, state = step.passage.id or before.id, step.passage.state
@@ -89,6 +98,20 @@ class Books:
         if key:
             self._learn(key)
         return await self._store.log(entry)
+
+    def why_no_record(self, step: Step, before: Passage, moment: Moment) -> str:
+        """What would keep the record of this step from being made, in Chinese; empty if nothing.
+
+        Asked before money moves: afterwards it is too late.
+        """
+        try:
+            line = self._recorder(step, before, moment)(LaneHead()).model_dump_json(by_alias=True)
+        except ValidationError as bad:
+            names = ("、".join(str(place) for place in fault["loc"]) for fault in bad.errors())
+            return f"{'、'.join(filter(None, names)) or '金额'}不合规定"
+        except (ValueError, OverflowError) as bad:
+            return f"有不能保存的内容（{type(bad).__name__}）"
+        return "" if len(line.encode()) <= LINE_MAX else "内容太长"
 
     async def note(
         self,
@@ -230,25 +253,36 @@ class Books:
         if self._keys is not None:
             self._keys.add(key.key)
 
+    def _recorder(self, step: Step, before: Passage, moment: Moment) -> Recorder:
+        """Who, which shift and by which clock is asked here and now: the writer's thread knows
+        none of them, and they may be others when it comes to this."""
+        p, owed = step.passage if step.passage.id else before, step.owed
+        person = self._operators().find(p.operator)
+        name, shift = person.name if person else "", self._shift_number(p.shift_id)
+        clock = clock_reading(moment, self._clock_state())
+
+        def record_of(last: LaneHead) -> ExitRecord:
+            assert isinstance(owed, Owed)
+            return exit_record(
+                p,
+                owed,
+                self._place,
+                seq=last.seq + 1,
+                record_id=next_record_id(last.record_id, self._place.lane_id, owed.at_ms),
+                operator_name=name,
+                shift=shift,
+                prev_chain=last.chain,
+                clock=clock,
+            )
+
+        return record_of
+
     # ---- in the writer's thread ----
 
-    def _owe(self, draft: Draft, step: Step, before: Passage, moment: Moment) -> tuple[str, Saved]:
+    def _owe(self, draft: Draft, record_of: Recorder) -> tuple[str, Saved]:
         """Give the record its number, its id and its place in the chain; freeze its line."""
-        p, owed = step.passage if step.passage.id else before, step.owed
-        assert isinstance(owed, Owed)
         last = draft.lanes.get(self._lane, LaneHead())
-        person = self._operators().find(p.operator)
-        record = exit_record(
-            p,
-            owed,
-            self._place,
-            seq=last.seq + 1,
-            record_id=next_record_id(last.record_id, self._place.lane_id, owed.at_ms),
-            operator_name=person.name if person else "",
-            shift=self._shift_number(p.shift_id),
-            prev_chain=last.chain,
-            clock=clock_reading(moment, self._clock_state()),
-        )
+        record = record_of(last)
         line = record.model_dump_json(by_alias=True)
         head = LaneHead(record.seq, record_chain(last.chain, line), record.id)
         draft.lanes[self._lane] = head

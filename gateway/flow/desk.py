@@ -296,7 +296,7 @@ class Desk:
         try:
             quote = fare.minimum(p, fare.entry_of(p, parameters), parameters)
         except FareUnknown as no:
-            raise UnexpectedEvent(no.detail, "请先输入入口站 Hex 码，或按站名查找") from no
+            raise UnexpectedEvent(no.detail, _instead(no)) from no
         return fare.with_findings(quote, p.fare_findings)
 
     async def _minimum(self, c: commands.UseMinimumFare, p: Passage, who: Who) -> Event:
@@ -323,6 +323,13 @@ class Desk:
         master = await self._approve(c.operator, c.password.get_secret_value())
         how: Literal["booth", "handheld"] = "booth" if who.owner == "booth" else "handheld"
         return Authority(master.number, master.name, how, self._clock.now_ms())
+
+
+def _instead(no: FareUnknown) -> str:
+    """What to do where the minimum fare cannot be had."""
+    if no.reason in ("inconsistent", "table_unavailable"):
+        return "请转特情，按特情处理，并报告费额表有误"
+    return "请先输入入口站 Hex 码，或按站名查找"
 
 
 def _source(

@@ -13,7 +13,7 @@ from gateway.flow.messages import Finding, Problem, Quote, Share
 from gateway.flow.passage import Passage
 from gateway.params import MinimumFare, Parameters, Station, TableDamaged
 from gateway.records import FareAnswer
-from gateway.units import yuan
+from gateway.units import FEN_MAX, yuan
 
 KIND_NAMES = {0: "免费", 1: "门架累计", 4: "省中心在线计费", 5: "部中心在线计费", 6: "最小费额"}
 NOT_THIS_TRIP = frozenset({2, 3, 4, 41, 42, 43, 44, 45, 46, 51, 52})
@@ -101,6 +101,8 @@ def accumulated(p: Passage, entry: Entry, parameters: Parameters) -> Quote:
     if entry.source != "card" or NOT_THIS_TRIP & {f.code for f in p.all_findings}:
         raise FareUnknown("not_this_trip", "卡签信息不一致，不能用累计金额")
     totals = tag.totals
+    if totals.paid_fen > totals.due_fen:
+        raise _contradictory(1, totals.due_fen, totals.paid_fen)
     if totals.no_card_count or not totals.success_count:
         raise FareUnknown("gantry_gaps", "门架交易不完整，不能用累计金额")
     if p.media.card.toll and p.media.card.toll.accumulated_fen not in (
@@ -113,7 +115,7 @@ def accumulated(p: Passage, entry: Entry, parameters: Parameters) -> Quote:
     fee = totals.paid_fen if discount else totals.due_fen
     floor = _minimum(p, entry, parameters)
     _check_plausible(fee, floor, discount, parameters)
-    return Quote(
+    quote = Quote(
         kind=1,
         pay_fee_fen=totals.due_fen,
         fee_fen=fee,
@@ -131,16 +133,18 @@ def accumulated(p: Passage, entry: Entry, parameters: Parameters) -> Quote:
         short_fee_fen=floor.fee95 if discount else floor.fee,
         short_mileage_m=floor.mileage_m,
     )
+    return _sound(quote)
 
 
 def online(p: Passage, entry: Entry, answer: FareAnswer, parameters: Parameters) -> Quote:
-    """A fare from the province's or the ministry's service (exitFeeType 4, 5)."""
+    """A fare from the province's or the ministry's service (exitFeeType 4, 5).
+
+    Raises: FareUnknown inconsistent.
+    """
     discount = gets_discount(p, entry, parameters)
     priced95 = answer.fee95_fen
     fee = answer.amount_fen if not discount or priced95 is None else priced95
-    if fee > answer.amount_fen:
-        raise FareUnknown("online_inconsistent", "在线计费结果前后矛盾，没有采用")
-    return Quote(
+    quote = Quote(
         kind=answer.kind,
         pay_fee_fen=answer.amount_fen,
         fee_fen=fee,
@@ -155,18 +159,19 @@ def online(p: Passage, entry: Entry, answer: FareAnswer, parameters: Parameters)
             _discount_line(discount, answer.amount_fen - fee),
         ),
     )
+    return _sound(quote)
 
 
 def minimum(p: Passage, entry: Entry, parameters: Parameters) -> Quote:
     """最小费额 (exitFeeType 6). Whoever calls this has the master's authority.
 
-    Raises: FareUnknown no_minimum, if the table has no row.
+    Raises: FareUnknown no_minimum, if the table has no row; inconsistent.
     """
     row = _minimum(p, entry, parameters)
     discount = gets_discount(p, entry, parameters)
     fee = row.fee95 if discount else row.fee
     version = parameters.versions["minimum_fares"]
-    return Quote(
+    quote = Quote(
         kind=6,
         pay_fee_fen=row.fee,
         fee_fen=fee,
@@ -186,6 +191,7 @@ def minimum(p: Passage, entry: Entry, parameters: Parameters) -> Quote:
         short_fee_fen=fee,
         short_mileage_m=row.mileage_m,
     )
+    return _sound(quote)
 
 
 def with_findings(quote: Quote, findings: tuple[Finding, ...]) -> Quote:
@@ -222,6 +228,21 @@ def _minimum(p: Passage, entry: Entry, parameters: Parameters) -> MinimumFare:
         detail = f"最小费额表 {version} 里没有 {entry.station.name} 到本站的这种车型"
         raise FareUnknown("no_minimum", detail)
     return row
+
+
+def _sound(quote: Quote) -> Quote:
+    """Of any other no record could be made, after the card was debited.
+
+    Raises: FareUnknown inconsistent.
+    """
+    if 0 <= quote.fee_fen <= quote.pay_fee_fen <= FEN_MAX:
+        return quote
+    raise _contradictory(quote.kind, quote.pay_fee_fen, quote.fee_fen)
+
+
+def _contradictory(kind: int, due_fen: int, fee_fen: int) -> FareUnknown:
+    sums = f"应收 {yuan(due_fen)} 元，实收 {yuan(fee_fen)} 元"
+    return FareUnknown("inconsistent", f"{KIND_NAMES[kind]}前后矛盾：{sums}，没有采用")
 
 
 def _check_plausible(

@@ -33,6 +33,7 @@ from gateway.flow.desk import NAMES, Desk, allowed
 from gateway.flow.journal import Moment
 from gateway.flow.messages import (
     AfterRestart,
+    DebitConfirmed,
     DebitPrepared,
     DebitRefused,
     DebitUnanswered,
@@ -61,6 +62,7 @@ LAMP_MS = 3_000  # so old a lamp may be
 E_READER = "E-112"
 RETRY_S = 1.0  # between attempts to write what a full or broken disk did not take
 BOOTH = "booth"
+NO_RECORD = "请转特情，按特情处理，并报告站长"
 STOPPING = ("网关正在停止，这一步没有办完", "请等屏幕恢复，以那时的显示为准，不要放行")
 
 
@@ -440,7 +442,7 @@ class Lane:
 
     async def _hear_answer(self, answer: Event) -> None:
         """An answer that the disk does not take is kept and written as soon as it can be."""
-        before = self.passage
+        before, answer = self.passage, self._if_it_can_be_told(answer)
         try:
             await self._hear(answer, advance(before, answer), before)
         except StoreUnavailable:
@@ -448,6 +450,19 @@ class Lane:
                 self._unwritten = answer
                 self.changes.publish()
             raise
+
+    def _if_it_can_be_told(self, answer: Event) -> Event:
+        """Money is not taken where its record could not be made: it would be owed for ever, and
+        each restart would prove the debit and end there again."""
+        if not isinstance(answer, DebitPrepared):
+            return answer
+        p, done = self.passage, DebitConfirmed(None, "unchecked", "proved", self._clock.now_ms())
+        paid = advance(advance(p, answer).passage, done)
+        why = self._books.why_no_record(paid, p, self._moment(p.operator))
+        if not why:
+            return answer
+        log.error("no record could be made", extra={"passage_id": p.id, "reason": why})
+        return DebitRefused(Problem("E-302", f"这一笔的流水做不出来：{why}，没有扣款", NO_RECORD))
 
     def _take_on(self, event: Event, step: Step, before: Passage) -> None:
         """The step is on disk: now it is so."""

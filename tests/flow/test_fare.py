@@ -84,6 +84,14 @@ def test_sums_that_are_not_to_be_believed_are_left_with_their_reason(m: Media, r
     assert why_not(passage(m)) == reason
 
 
+def test_a_tag_that_paid_more_than_was_due_is_not_believed() -> None:
+    p = passage(with_totals(due_fen=4000, paid_fen=4001))
+    with pytest.raises(FareUnknown, match="门架累计前后矛盾：应收 40") as no:
+        fare.accumulated(p, entry_of(p), PARAMETERS)
+    assert no.value.reason == "inconsistent"
+    assert fare.problem_of(no.value).action.startswith("请站长授权按最小费额计费")
+
+
 def test_sums_exactly_at_the_minimum_and_at_the_ceiling_are_believed() -> None:
     for paid, due in ((3610, 3800), (5415, 5700)):
         p = passage(with_totals(paid_fen=paid, due_fen=due))
@@ -132,6 +140,41 @@ def test_the_discount_needs_a_tag_of_this_car_and_a_valid_entry(m: Media, gets: 
     p = passage(m)
     assert fare.gets_discount(p, entry_of(p), PARAMETERS) is gets
     assert fare.online(p, entry_of(p), ANSWER, PARAMETERS).fee_fen == (4270 if gets else 4500)
+
+
+@pytest.mark.parametrize(
+    ("due_fen", "paid_fen"), [(4500, 4501), (2**32, 4270), (2**32, 2**32), (4500, -1)]
+)
+def test_a_fare_of_which_no_record_could_be_made_is_none(due_fen: int, paid_fen: int) -> None:
+    p = passage()
+    answer = ANSWER.model_copy(update={"amount_fen": due_fen, "fee95_fen": paid_fen})
+    with pytest.raises(FareUnknown, match="前后矛盾") as no:
+        fare.online(p, entry_of(p), answer, PARAMETERS)
+    assert no.value.reason == "inconsistent"
+
+
+def test_the_dearest_fare_that_a_card_can_be_asked_for_is_one() -> None:
+    p, most = passage(), 2**32 - 1
+    answer = ANSWER.model_copy(update={"amount_fen": most, "fee95_fen": most})
+    assert fare.online(p, entry_of(p), answer, PARAMETERS).fee_fen == most
+
+
+class Swapped:
+    """A table on a disk, of before its rows were checked for this."""
+
+    exit_hex = "62010B31"
+
+    def find(self, entry_hex: str, vehicle_type: int) -> MinimumFare:
+        row = PARAMETERS.minimum_fares.find(entry_hex, vehicle_type)
+        assert row
+        return row.model_copy(update={"fee": row.fee95, "fee95": row.fee})
+
+
+def test_a_minimum_fare_whose_columns_are_swapped_is_none() -> None:
+    parameters = PARAMETERS.model_copy(update={"minimum_fares": Swapped()})
+    p = passage()
+    with pytest.raises(FareUnknown, match="最小费额前后矛盾：应收 36"):
+        fare.minimum(p, fare.entry_of(p, parameters), parameters)
 
 
 def test_an_entry_the_collector_names_instead_of_the_cards_gets_no_discount() -> None:

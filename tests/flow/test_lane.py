@@ -8,6 +8,7 @@ import pytest
 
 from gateway.access import Who
 from gateway.devices.sim.card import SimUserCard
+from gateway.devices.sim.obu import SimObu
 from gateway.errors import (
     CardRefused,
     DeviceUnavailable,
@@ -23,8 +24,18 @@ from gateway.errors import (
 from gateway.flow.books import key_of
 from gateway.flow.commands import COMMAND
 from gateway.flow.lane import Asked
+from gateway.params import MinimumFare, MinimumFares, Operator, Operators
 from gateway.records import FareAnswer, FareRequest
-from tests.flow.rig import COLLECTOR, ENTRY_HEX, Box, World, damage, drive_through, entry
+from tests.flow.rig import (
+    COLLECTOR,
+    ENTRY_HEX,
+    Box,
+    World,
+    damage,
+    drive_through,
+    entry,
+    journal_events,
+)
 
 MASTER = {"operator": "9001", "password": "9001"}
 
@@ -264,6 +275,57 @@ async def test_a_card_without_money_is_not_charged_and_may_pay_by_hand(tmp_path:
     assert (record["outcome"], record["means"], record["fee"]) == ("by_hand", "cash", 3800)
     assert world.card.ledger == []
     await box.power_off()
+
+
+async def test_a_tag_whose_sums_contradict_each_other_leaves_the_other_ways_to_a_fare(
+    tmp_path: Path,
+) -> None:
+    obu = SimObu.issue(
+        entry=entry(), due_fen=3660, paid_fen=3710, success_count=5, mileage_m=95_000
+    )
+    box = await Box.power_on(World(obu=obu), tmp_path)
+    await drive_through(box)
+    (record,) = await box.records()
+    assert (record["exitFeeType"], record["fee"], record["payFee"]) == (6, 3610, 3800)
+    assert record["obuTotalDiscountAmount"] == 3710
+    await box.power_off()
+
+
+async def test_swapped_columns_are_told_before_the_master_gives_his_word(tmp_path: Path) -> None:
+    box = await Box.power_on(World(obu=SimObu.issue(entry=entry())), tmp_path)
+    table = box.world.parameters.minimum_fares
+    assert isinstance(table, MinimumFares)
+    rows = [MinimumFare.model_construct(**{**dict(r), "fee": 1}) for r in table.rows]
+    wrong = MinimumFares.model_construct(exit_hex=table.exit_hex, rows=tuple(rows))
+    box.world.parameters = box.world.parameters.model_copy(update={"minimum_fares": wrong})
+    with pytest.raises(UnexpectedEvent, match="前后矛盾") as no:
+        await to_agreed(box)
+    assert "请转特情" in no.value.action
+    assert (await box.do("hand_over", reason="费额表有误"))["state"] == "held"
+    await box.power_off()
+
+
+async def test_no_money_moves_for_a_passage_of_which_no_record_could_be_made(
+    box: Box, tmp_path: Path
+) -> None:
+    """Such a table is refused; should one get in, it must not be found out after the debit."""
+    whole = box.world.parameters
+    half = Operator.model_construct(number="1001", name="\ud800", role="collector")
+    operators = Operators.model_construct(rows=(half,))
+    await to_agreed(box)
+    box.world.parameters = whole.model_copy(update={"operators": operators})
+
+    shot = await box.do("save")
+
+    assert (shot["state"], shot["problem"]["code"]) == ("agreed", "E-302")
+    assert "流水做不出来" in shot["problem"]["detail"]
+    assert "没有扣款" in shot["problem"]["detail"]
+    assert "转特情" in shot["problem"]["action"]
+    assert (box.world.card.ledger, box.world.card.balance) == ([], 10_000)
+    assert "DebitPrepared" not in [name for name, _ in journal_events(tmp_path)]
+    box.world.parameters = whole
+    await box.do("save")
+    assert [line["outcome"] for line in await box.records()] == ["paid"]
 
 
 async def test_a_card_that_leaves_before_reading_ends_is_told_and_forgotten(box: Box) -> None:
