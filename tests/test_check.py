@@ -404,6 +404,7 @@ async def test_a_newer_table_from_the_centre_counts(settings: Settings, tmp_path
     await store.write(lambda db: db.execute(insert, row) and None)
     await store.close()
     assert "状态名单 fresh，1 小时前生效" in await hours()
+    assert re.search(r"stations \S+（\d+ 天）", await hours())
 
 
 def test_the_demos_passwords_are_found_out_and_others_are_not() -> None:

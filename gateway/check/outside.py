@@ -169,7 +169,12 @@ def _fresh(now: Parameters, now_ms: int, big: tuple[str, int]) -> Finding:
     small = (now.versions["status_list"], now.effective_from_ms["status_list"])
     version, from_ms = max(small, big, key=lambda listed: listed[1])
     hours = (now_ms - from_ms) / 3_600_000
-    told = f"齐全；状态名单 {version}，{hours:.0f} 小时前生效"
+    others = "，".join(
+        f"{name} {now.versions[name]}（{(now_ms - since_ms) // 86_400_000} 天）"
+        for name, since_ms in sorted(now.effective_from_ms.items())
+        if name != "status_list"
+    )
+    told = f"齐全；状态名单 {version}，{hours:.0f} 小时前生效；其他表的版本和生效天数：{others}"
     if hours > now.policy.status_list_stale_hours:
         return warn("参数", told, "状态名单过旧，请检查与中心的连接")
     return ok("参数", told)
