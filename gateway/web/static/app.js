@@ -67,7 +67,7 @@ class Page {
       this.nudge = '';
       if (this.draft.look) this.draft = { ...this.draft, look: '' };
       if (!['photo', 'help'].includes(this.dialog?.kind)) this.dialog = null;
-      if (['why', 'master', 'stations'].includes(this.place.name)) this.view = 'lane';
+      if (this.view === 'place' && ['why', 'master', 'stations'].includes(this.place.name)) this.view = 'lane';
       const cue = fresh.state === 'checked' && fresh.passage.findings.length ? 'notice' : CUES[fresh.state] ?? (fresh.problem && 'error');
       if (cue) play(cue, this.settings.volume);
     } else this.lift(fresh);

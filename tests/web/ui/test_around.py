@@ -117,6 +117,23 @@ async def test_a_locked_screen_opens_by_its_persons_password_also_after_a_reload
     await at(booth, "等待来车")
 
 
+async def test_a_locked_screen_stays_locked_when_a_handheld_goes_on(booth: Screen) -> None:
+    """Also where a reason was once asked for on this screen."""
+    await booth.show("priced")
+    await at(booth, "核对金额")
+    await booth.page.keyboard.press("Escape")
+    await at(booth, "为什么取消")
+    await booth.page.get_by_role("button", name="操作错了").click()
+    await at(booth, "等待来车")
+    await booth.page.get_by_role("button", name="锁屏").click()
+    await at(booth, "已锁屏")
+    await booth.script.show("plate_other_screen")
+    rev = booth.script.snapshot["rev"]
+    await booth.page.wait_for_selector(f":root[data-rev='{rev}'] .work", state="attached")
+    assert await booth.page.locator(".work h1").inner_text() == "已锁屏"
+    assert not await booth.page.get_by_role("button", name="接管").count()
+
+
 async def test_an_idle_screen_locks_itself_a_busy_one_does_not(booth: Screen) -> None:
     hurry = "async () => { (await import('/app.js')).app.configure({ lock: 0.01 }); }"
     await booth.show("priced")
