@@ -1,4 +1,4 @@
-"""The photo as people see it: whole, of the size that cameras give, beside the plate and enlarged."""
+"""The photo as people see it: whole, as large as cameras make it, beside the plate and enlarged."""
 
 import cv2
 import numpy
@@ -45,7 +45,9 @@ async def test_the_whole_photo_is_seen_and_enlarged(booth: Screen, width: int) -
     assert await booth.page.evaluate(FITS)
     below = await booth.page.locator(".dialog .row").bounding_box()
     above = await booth.page.locator(".dialog .frame").bounding_box()
-    assert above and below and above["y"] + above["height"] <= below["y"], "over the buttons"
+    assert above is not None
+    assert below is not None
+    assert above["y"] + above["height"] <= below["y"], "over the buttons"
     for button in await booth.page.locator(".dialog button:visible").all():
         assert await button.evaluate(IN_SIGHT)
     await booth.page.get_by_role("button", name="返回").click()
