@@ -244,7 +244,7 @@ class Gateway:
         return ops.Progress(
             last_commit_ms=self.store.last_commit_ms,
             loop_lag_ms=self.lag.worst_ms,
-            journal_seq=max(s.lane.rev for s in self.stations.values()),
+            journal_seq=self.store.newest_seq,
             unsent=sync["unsent"],
             oldest_unsent_ms=sync["oldest_unsent_ms"],
             parked=sync["parked"],

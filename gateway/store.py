@@ -111,6 +111,11 @@ class Store:
         return self._writer.copies.repairs
 
     @property
+    def newest_seq(self) -> int:
+        """Of the log's newest row; 0 for none."""
+        return self._writer.copies.spool.seq
+
+    @property
     def last_commit_ms(self) -> float:
         """How long the newest sync took, for /readyz."""
         return self._writer.last_commit_ms
