@@ -10,7 +10,7 @@ from gateway.flow.lane import Lane
 from gateway.flow.shift import Shift, shift_at
 from gateway.params import Station
 from gateway.web import approvals, carry, history, pairing, settings
-from gateway.web.api import require
+from gateway.web.api import SELLERS, require
 from gateway.web.blocks import Block, clock, facts, line, moment, money, plate
 from gateway.web.documents import AGAIN_MS, Document, lamp_row, lane_asked, read_answer
 from gateway.web.lane import LANES
@@ -209,7 +209,10 @@ async def _why(request: web.Request, say: Say) -> Document:
 
 
 async def _shift(request: web.Request, say: Say) -> Document:
-    """上班: lane and shift, and what the lane's devices say of themselves."""
+    """上班: lane and shift, and what the lane's devices say of themselves.
+
+    Who may not sell only looks; a master exports or pairs without a shift of his own.
+    """
     lanes = {name: lane for name, lane in request.app[LANES].items() if lane.is_enabled}
     lane = lane_asked(request)
     snapshot = lane.snapshot()
@@ -218,7 +221,8 @@ async def _shift(request: web.Request, say: Say) -> Document:
     names = [[name, each.title] for name, each in lanes.items()]
     shifts = [[n, say(f"shift.{n}")] for n in (1, 2, 3)]
     goes_on = {"label": say("shift.continue"), "enter": lane.lane}
-    busy = await elsewhere(request, lane.lane)
+    looks = {"label": say("shift.look"), "enter": lane.lane}
+    who, busy = require(request), await elsewhere(request, lane.lane)
     begin = {
         "label": say("screen.shift"),
         "method": "POST",
@@ -234,8 +238,13 @@ async def _shift(request: web.Request, say: Say) -> Document:
             {"h": say("shift.check")},
             {"rows": [lamp_row(name, lamp, say) for name, lamp in snapshot["devices"].items()]},
         ],
-        "bar": [{"label": say("signOut"), "deed": "signOut"}],
-        "primary": goes_on
+        "bar": [
+            {"label": say("signOut"), "deed": "signOut"},
+            *([looks | {"label": say("menu"), "go": "menu"}] if who.role == "master" else []),
+        ],
+        "primary": looks
+        if who.role not in SELLERS
+        else goes_on
         if snapshot["shift"]
         else begin | {"enter": lane.lane, "off": busy is not None},
     }

@@ -167,6 +167,7 @@ shift.auto | 读第一张卡时自动开班 | The first card begins a shift
 shift.closed | 已下班 | Signed off
 shift.count | 已收 | Vehicles
 shift.first | 还有 {n} 辆车挂起，请先续办或取消 | {n} put aside: settle them first
+shift.look | 只看 | Look only
 shift.none | 还没有上班 | No shift
 shift.opened | 上班时间 | Since
 shift.unsent | 还有 {n} 笔（{sum} 元）等待上传，会自动上传，不影响下班 | {n} records ({sum} CNY) still to be sent, by themselves

@@ -83,6 +83,17 @@ async def test_what_belongs_to_masters_is_not_offered_to_collectors(around: List
         await look(collector, name, 403)
 
 
+async def test_a_shift_is_not_asked_of_who_only_looks_nor_of_a_master_for_the_menu(
+    around: Listener,
+) -> None:
+    engineer, master = await around.signed_in("7001"), await around.signed_in("9001")
+    assert (await look(engineer, "shift"))["primary"] == {"label": "只看", "enter": "X03"}
+    told = await look(master, "shift")
+    assert told["primary"]["path"] == "/api/shifts"
+    assert {"label": "功能", "enter": "X03", "go": "menu"} in told["bar"]
+    assert "功能" not in json.dumps(await look(await around.signed_in(), "shift"))
+
+
 async def test_parked_records_come_with_the_centres_words(around: Listener) -> None:
     told = await look(await around.signed_in(), "sync")
     rows = next(block["rows"] for block in told["blocks"] if "rows" in block)

@@ -149,7 +149,10 @@ export const deeds = {
   async run(action) {
     const { go, deed, value, enter, resume, with: query, command, needs_credentials: isGuarded, method, path, body, key, sure, then, tell, leaves } = action;
     const { operator, password } = this.secret;
-    if (go) return this.go(go);
+    if (go) {
+      if (enter) this.enter(enter);
+      return this.go(go);
+    }
     if (deed) return this.show(value ? 'lane' : this.view) ?? this[deed](value);
     if (query) return this.narrow(query);
     if (resume) return this.resume(resume);

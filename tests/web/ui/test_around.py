@@ -134,6 +134,22 @@ async def test_a_locked_screen_stays_locked_when_a_handheld_goes_on(booth: Scree
     assert not await booth.page.get_by_role("button", name="接管").count()
 
 
+async def test_a_master_reaches_the_menu_and_the_lane_without_a_shift(booth: Screen) -> None:
+    shift = fixtures.shift_place(1)
+    bar = [*shift["bar"], {"label": "功能", "enter": "X03", "go": "menu"}]
+    booth.script.session |= {"role": "master", "shift": None}
+    booth.script.answers["GET places/shift"] = (200, {**shift, "bar": bar})
+    await booth.open()
+    await at(booth, "上班")
+    await booth.page.get_by_role("button", name="功能").click()
+    await at(booth, "功能")
+    await booth.page.get_by_role("button", name="同步").first.click()
+    await at(booth, "同步")
+    await booth.page.keyboard.press("Escape")
+    await at(booth, "等待来车")
+    assert await sent(booth) == []
+
+
 async def test_an_idle_screen_locks_itself_a_busy_one_does_not(booth: Screen) -> None:
     hurry = "async () => { (await import('/app.js')).app.configure({ lock: 0.01 }); }"
     await booth.show("priced")
