@@ -6,12 +6,13 @@ import gzip
 import hashlib
 import json
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -170,15 +171,29 @@ async def test_the_digest_is_over_the_bytes_on_the_wire(center: Center) -> None:
     assert (await center.get("/v1/lanes/X03"))["stored"] == 0
 
 
-async def test_a_bomb_and_a_torn_body_are_refused_whole(center: Center) -> None:
+async def test_records_come_in_zstd_too(center: Center) -> None:
+    sent = packed([exit_record(1)], **{"Content-Encoding": "zstd"})
+    sent["data"] = zstandard.compress(gzip.decompress(sent["data"]))
+    digest = base64.b64encode(hashlib.sha256(sent["data"]).digest()).decode()
+    sent["headers"]["Content-Digest"] = f"sha-256=:{digest}:"
+    async with center.http.post(f"{center.url}/v1/records", **sent) as answer:
+        assert (await answer.json())["verdicts"][0]["verdict"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compress"), [("gzip", gzip.compress), ("zstd", zstandard.compress)]
+)
+async def test_a_bomb_and_a_torn_body_are_refused_whole(
+    center: Center, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
     for body, wanted in (
-        (gzip.compress(b" " * 64 * 1024 * 1024), 413),
-        (gzip.compress(b'{"seq": 1}')[:-9], 400),
+        (compress(b" " * 64 * 1024 * 1024), 413),
+        (compress(b'{"seq": 1}')[:-9], 400),
         (b"no gzip", 400),
-        (gzip.compress(b"not json\n"), 400),
-        (gzip.compress(b""), 400),
+        (compress(b"not json\n"), 400),
+        (compress(b""), 400),
     ):
-        sent = packed([exit_record(1)])
+        sent = packed([exit_record(1)], **{"Content-Encoding": encoding})
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
         sent["headers"]["Content-Digest"] = f"sha-256=:{digest}:"
         async with center.http.post(
