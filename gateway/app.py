@@ -50,6 +50,7 @@ from gateway.pairing import Pairings
 from gateway.params import Operators, Parameters
 from gateway.rehearsal.service import Rehearsals
 from gateway.runtime import LoopLag, Notifier, Service, Topic, Watchdog, hold, supervise
+from gateway.spool.progress import Progress
 from gateway.statuslist.archive import Archive
 from gateway.store import Store
 from gateway.sync.batches import Batches
@@ -439,7 +440,8 @@ async def gateway(
         place.prepare(settings.data, settings.spool.folder)
         keeper = Timekeeper(clock)
         block = place.block_of(settings.data, settings.spool.block_bytes)
-        store = await Store.open(settings.database, keeper, block)
+        progress = Progress(Notifier.from_environment().starting)
+        store = await Store.open(settings.database, keeper, block, progress)
         stack.push_async_callback(store.close)
         await keeper.begin(store)
         box = Gateway(settings, keeper, store, devices)
@@ -451,6 +453,7 @@ async def gateway(
             await lane.recover()
         box.adopt(await Ledger(store).lanes())
         await box.outbox.refresh()
+        progress.end()
         yield box
 
 

@@ -89,7 +89,8 @@ class Topic:
 
 
 class Notifier:
-    """sd_notify(3): READY, STATUS, WATCHDOG. Silent where systemd does not listen."""
+    """sd_notify(3): READY, STATUS, EXTEND_TIMEOUT_USEC, WATCHDOG. Silent where systemd does not
+    listen."""
 
     def __init__(self, address: str | None, watchdog_s: float | None = None) -> None:
         self._address = address
@@ -106,6 +107,11 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={status}")
+
+    def starting(self, status: str, allowed_s: float) -> None:
+        """A long start goes on: it is not ended within `allowed_s` from now, however long it has
+        lasted (TimeoutStartSec). Whoever hangs does not say this any more."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(allowed_s * 1_000_000)}\nSTATUS={status}")
 
     def status(self, status: str) -> None:
         self._send(f"STATUS={status}")

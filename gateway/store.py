@@ -20,6 +20,7 @@ from gateway.spool.database import is_damage
 from gateway.spool.draft import Draft, Entry, Work
 from gateway.spool.health import Health, words
 from gateway.spool.log import BLOCK
+from gateway.spool.progress import Progress
 from gateway.spool.repair import Repair
 from gateway.spool.reserve import Reserve
 from gateway.spool.writer import HEAL, LOG, LOOK, SETTLE, WRITE, Writer
@@ -40,15 +41,22 @@ class Store:
         self._generation = writer.copies.generation
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock | None = None, block: int = BLOCK) -> Self:
+    async def open(
+        cls,
+        path: Path,
+        clock: Clock | None = None,
+        block: int = BLOCK,
+        progress: Progress | None = None,
+    ) -> Self:
         """Open or create; verify, salvage, set aside, rebuild what is damaged; then follow up.
 
-        `block`: bytes that the log writes at least, 512 or 4096 (config.py, [spool]).
+        `block`: bytes that the log writes at least, 512 or 4096 (config.py, [spool]). `progress`
+        hears, in the writer's thread, how far it has come.
 
         Raises: StoreUnavailable, if the disk cannot be used, the file is newer than this
         program, or a pragma did not take. A damaged file is no reason: see `repairs`.
         """
-        writer = Writer(path, clock or SystemClock(), block)
+        writer = Writer(path, clock or SystemClock(), block, progress)
         await writer.start()
         try:
             return cls(path, writer, await _reader(path))

@@ -103,6 +103,11 @@ def test_systemd_hears_ready_status_and_beats(systemd: socket.socket) -> None:
     assert heard == ["READY=1\nSTATUS=X03 出口", "STATUS=离线，欠 3 条", "WATCHDOG=1", "STOPPING=1"]
 
 
+def test_a_long_start_asks_systemd_for_more_time(systemd: socket.socket) -> None:
+    Notifier(systemd.getsockname()).starting("正在重建：5", 60.0)
+    assert systemd.recv(4096).decode() == "EXTEND_TIMEOUT_USEC=60000000\nSTATUS=正在重建：5"
+
+
 def test_an_abstract_socket_is_understood() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(f"\0lane-gateway-{os.getpid()}")

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from gateway.spool.draft import Draft, Work
 from gateway.spool.frame import Row
 from gateway.spool.health import Health, errno_of, words
 from gateway.spool.log import BLOCK, CHECKED_AT_START, Gone, Spool
+from gateway.spool.progress import Progress, Step
 from gateway.spool.repair import Repair
 from gateway.spool.reserve import RESERVE, Reserve
 from gateway.spool.tables import LaneHead
@@ -53,8 +55,11 @@ class Copies:
 
     spool: Spool
 
-    def __init__(self, path: Path, clock: Clock, block: int = BLOCK) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, block: int = BLOCK, progress: Progress | None = None
+    ) -> None:
         self._path, self._clock, self._block = path, clock, block
+        self._progress = progress or Progress()
         self.health, self.reserve = Health(), Reserve(path.parent / RESERVE)
         self._db: sqlite3.Connection | None = None
         self._is_synced = True
@@ -173,6 +178,7 @@ class Copies:
             piece, later = self._piece(), self.later
             db.execute("BEGIN IMMEDIATE")
             for row, row_hash in piece:
+                self._progress.step()
                 tables.follow(db, row, row_hash)
             last = piece[-1][0].seq if piece else self.followed
             if last < self.spool.seq:
@@ -263,6 +269,7 @@ class Copies:
     def open(self) -> None:
         """Make log and tables agree. Raises: sqlite3.Error, OSError, StoreUnavailable."""
         begun = time.monotonic()
+        self._progress.begin("正在打开流水")
         self._finish_rebuilding()
         is_there = self._path.exists()
         said = self._look_at_tables() if is_there else ""
@@ -282,11 +289,16 @@ class Copies:
 
     def _open_log(self, db: sqlite3.Connection | None, known: int) -> None:
         folder, suspect = self._path.parent / SPOOL, self._is_suspect
-        self.spool = Spool.open(folder, self._block, known=known, is_checked=suspect)
+        open_ = partial(
+            Spool.open, folder, self._block, is_checked=suspect, step=self._progress.step
+        )
+        self._progress.begin("正在检查流水日志")
+        self.spool = open_(known=known)
         if self.spool.damaged:
+            self._progress.begin("正在修复流水日志")
             self.repairs += repair.mend_log(self.spool, db)
             self.spool.close()
-            self.spool = Spool.open(folder, self._block, is_checked=suspect)
+            self.spool = open_()
 
     @property
     def _is_suspect(self) -> bool:
@@ -299,8 +311,10 @@ class Copies:
                 return said
             db = connect(self._path)
             self._take(db)
-            if self._is_suspect or self._path.stat().st_size <= CHECKED_AT_START:
-                return trouble(db) or self._unseal(db)
+            size = self._path.stat().st_size
+            if self._is_suspect or size <= CHECKED_AT_START:
+                self._progress.begin("正在检查数据库", silent_bytes=size)
+                return trouble(db, self._progress.step) or self._unseal(db)
         except ValueError as garbled:  # text that is none, not even good enough to be told of
             self.abandon()
             return f"文件里的文字读不出：{garbled}"
@@ -314,10 +328,11 @@ class Copies:
 
     def _unseal(self, db: sqlite3.Connection) -> str:
         """Take out rows of the other tables that are not what they were. Always empty."""
-        if not (found := list(seals.broken(db))):
+        if not (found := list(seals.broken(db, self._progress.step))):
             return ""
         aside = repair.keep_aside(self._path.parent, "rows.json", seals.told(found))
-        seals.take_out(db, found)
+        self._progress.begin("正在取出被改过的行")
+        seals.take_out(db, found, self._progress.step)
         names = "、".join(sorted({bad.table for bad in found}))
         what = f"数据库里 {len(found)} 行（{names}）被改过，已取出，按没有处理"
         self.repairs.append(Repair(what, aside))
@@ -351,6 +366,7 @@ class Copies:
         for told in tables.rows(db, self.spool.seq):
             if not told.is_sound:
                 break
+            self._progress.step()
             piece.append(told.row)
             if len(piece) == SLICE:
                 self.spool.append(piece)
@@ -414,8 +430,10 @@ class Copies:
         source = path if path.exists() else data / earlier if earlier else None
         db = connect(half)
         try:
-            count = _fill(db, self.spool.rows())
-            salvaged = repair.salvage(source, db) if source else 0
+            self._progress.begin("正在由流水日志重建数据库")
+            count = _fill(db, self.spool.rows(), self._progress.step)
+            self._progress.begin("正在从坏的数据库里取出其余的行")
+            salvaged = repair.salvage(source, db, self._progress.step) if source else 0
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             db.close()
@@ -436,10 +454,11 @@ def _own_logs(path: Path) -> tuple[Path, Path]:
     return Path(f"{path}-wal"), Path(f"{path}-shm")
 
 
-def _fill(db: sqlite3.Connection, rows: Iterable[tuple[Row, bytes]]) -> int:
+def _fill(db: sqlite3.Connection, rows: Iterable[tuple[Row, bytes]], step: Step) -> int:
     count = 0
     db.execute("BEGIN")
     for row, row_hash in rows:
+        step()
         tables.follow(db, row, row_hash)
         count += 1
         if count % repair.ROWS_A_COMMIT == 0:

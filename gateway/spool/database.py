@@ -11,6 +11,7 @@ from gateway.durable import sync_folder
 from gateway.errors import StoreUnavailable
 from gateway.spool import derived, seals, tables
 from gateway.spool.frame import GENESIS
+from gateway.spool.progress import Step, unheard
 
 BUSY_MS = 5_000
 JOURNAL_SIZE_MAX = 16 * 1024 * 1024  # bytes the WAL may keep after a checkpoint
@@ -115,16 +116,17 @@ def _schema_of(db: sqlite3.Connection) -> frozenset[tuple[str, ...]]:
     return frozenset(rows)
 
 
-def trouble(db: sqlite3.Connection) -> str:
+def trouble(db: sqlite3.Connection, step: Step = unheard) -> str:
     """What is wrong with the tables of money, and with the file; empty for nothing."""
     try:
         said = [text for (text,) in db.execute("PRAGMA integrity_check(3)") if text != "ok"]
         if said:
             return "；".join(said)
         for told in tables.rows(db):
+            step()
             if not told.is_sound:
                 return f"流水第 {told.row.seq} 条的哈希链断了"
-        return next(derived.wrong(db), "")
+        return next(derived.wrong(db, step), "")
     except (sqlite3.Error, ValueError) as broken:  # a text that is none any more
         return str(broken)
 

@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 from gateway.durable import sync_folder
 from gateway.spool import segment
 from gateway.spool.frame import GENESIS, Frame, Row, chained, pack, text_of
+from gateway.spool.progress import Step, unheard
 from gateway.spool.segment import HEAD_SIZE, Head, Scan, Writing
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,9 @@ class Spool:
     The order of the files is what their heads say; their names only tell them apart.
     """
 
-    def __init__(self, folder: Path, block: int = BLOCK) -> None:
+    def __init__(self, folder: Path, block: int = BLOCK, step: Step = unheard) -> None:
         self.folder, self.block = folder, block
+        self._step = step
         self.seq, self.hash = 0, GENESIS
         self.followed = 0
         """The newest row that the tables have on disk for certain: each frame says so."""
@@ -84,19 +86,25 @@ class Spool:
 
     @classmethod
     def open(
-        cls, folder: Path, block: int = BLOCK, *, known: int = 0, is_checked: bool = False
+        cls,
+        folder: Path,
+        block: int = BLOCK,
+        *,
+        known: int = 0,
+        is_checked: bool = False,
+        step: Step = unheard,
     ) -> Self:
         """Look at the newest files and find the end. Raises: OSError.
 
         `block`: of what is written from now on; in bytes. `known`: a row that the tables have.
-        `is_checked`: walk all files, not only the newest ones.
+        `is_checked`: walk all files, not only the newest ones. `step`: one file was read.
         `damaged` then says what must be repaired (repair.py) before anything is appended.
         """
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         if is_new:
             sync_folder(folder.parent)
-        spool = cls(folder, block)
+        spool = cls(folder, block, step)
         _adopt_mended(folder)
         scan = spool._find_end(known)
         spool.seq, spool.hash, spool._end = scan.seq, scan.hash, scan.end
@@ -164,6 +172,7 @@ class Spool:
     def walk(self) -> Iterator[tuple[int, Head, Scan, int | None]]:
         """Each file in use, read whole: (number, head, what is there, the next one's first row)."""
         for file, below in self._ranges():
+            self._step()
             raw = segment.path_of(self.folder, file.number).read_bytes()
             limit = below if file is not self._files[-1] else None
             yield file.number, file.head, segment.scan(memoryview(raw), file.head, limit), limit
@@ -240,6 +249,7 @@ class Spool:
         if self._files and self._files[0].head.first_seq > 1:
             self._lack(0)
         for file, below in reversed(self._ranges()[:-1]):
+            self._step()
             raw = segment.path_of(self.folder, file.number).read_bytes()
             left -= len(raw)
             if left < 0:

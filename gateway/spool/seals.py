@@ -145,11 +145,12 @@ def _left(db: sqlite3.Connection, table: Table, found: int) -> Iterator[Broken]:
             yield Broken(table.name, key)
 
 
-def take_out(db: sqlite3.Connection, found: Sequence[Broken]) -> None:
+def take_out(db: sqlite3.Connection, found: Sequence[Broken], step: Step = unheard) -> None:
     """Remove those rows and seals, in one transaction."""
     by_name = {table.name: table for table in tables(db)}
     db.execute("BEGIN IMMEDIATE")
     for bad in found:
+        step()
         if table := by_name.get(bad.table):
             where = f"{table.key('t')} = ?"
             db.execute(f"DELETE FROM {bad.table} AS t WHERE {where}", (bad.key,))  # noqa: S608

@@ -26,6 +26,7 @@ from gateway.spool.draft import Draft, Work
 from gateway.spool.frame import Row
 from gateway.spool.health import errno_of, words
 from gateway.spool.log import BLOCK
+from gateway.spool.progress import Progress
 from gateway.units import Clock
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,10 @@ class Job(NamedTuple):
 class Writer:
     """Owns both copies. The methods under "in the thread" run there and nowhere else."""
 
-    def __init__(self, path: Path, clock: Clock, block: int = BLOCK) -> None:
-        self.copies = Copies(path, clock, block)
+    def __init__(
+        self, path: Path, clock: Clock, block: int = BLOCK, progress: Progress | None = None
+    ) -> None:
+        self.copies = Copies(path, clock, block, progress)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._opened: asyncio.Future[None]

@@ -187,7 +187,7 @@ CATALOGUE = (
     Mutation(
         "what is wrong with the tables is not looked for",
         "gateway/spool/copies.py",
-        "                return trouble(db) or self._unseal(db)\n",
+        "                return trouble(db, self._progress.step) or self._unseal(db)\n",
         "                return self._unseal(db)\n",
         (JOURNAL, SPOOL),
     ),

@@ -14,6 +14,7 @@ from typing import Any, Self
 from gateway.errors import StoreUnavailable
 from gateway.spool import writer
 from gateway.spool.log import BLOCK
+from gateway.spool.progress import Progress
 from gateway.store import Store, Work
 from gateway.units import Clock, SystemClock
 
@@ -43,8 +44,14 @@ class InlineStore(Store):
     """A `Store` that does everything where it is called."""
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock | None = None, block: int = BLOCK) -> Self:
-        inline = _InlineWriter(path, clock or SystemClock(), block)
+    async def open(
+        cls,
+        path: Path,
+        clock: Clock | None = None,
+        block: int = BLOCK,
+        progress: Progress | None = None,
+    ) -> Self:
+        inline = _InlineWriter(path, clock or SystemClock(), block, progress)
         await inline.start()
         return cls(path, inline, _reader(path))  # type: ignore[arg-type]
 

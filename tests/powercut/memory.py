@@ -126,7 +126,7 @@ def _of_tables(work: Callable[..., Any], kind: Callable[[Any], Any]) -> Callable
     """The same function of a connection that only reads; once for each content."""
     known: dict[bytes, Any] = {}
 
-    def remembered(db: sqlite3.Connection) -> Any:
+    def remembered(db: sqlite3.Connection, *_: Any) -> Any:
         try:
             name = content_of(db)
         except sqlite3.Error:
