@@ -244,7 +244,8 @@ def _text(told: Any, key: str) -> str:
 class CenterClient:
     """Every method raises CenterUnavailable when there is no proper answer; repeating is safe.
 
-    `is_online` tells how the last submission or heartbeat ended.
+    `is_online` tells whether the last submission or heartbeat of any lane got its answer;
+    `is_taken`, of one lane: an answer that is none says nothing of the other lanes.
     """
 
     def __init__(
@@ -263,7 +264,8 @@ class CenterClient:
         self._timeout_s, self.deadline_s = min(timeout_s, TIMEOUT_S), fare_timeout_s
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
-        self.is_online = False
+        self._is_online = False
+        self._taken: dict[str, bool] = {}
         self.answered_ms: int | None = None
         """Monotonic time of the last proper answer."""
 
@@ -277,6 +279,18 @@ class CenterClient:
         if self._session is not None:
             await self._session.close()
 
+    @property
+    def is_online(self) -> bool:
+        return self._is_online
+
+    @is_online.setter
+    def is_online(self, is_online: bool) -> None:
+        """Of all lanes alike."""
+        self._is_online, self._taken = is_online, {}
+
+    def is_taken(self, lane: str) -> bool:
+        return self._taken.get(lane, self._is_online)
+
     by_broker = False
     """Somebody else holds records until the centre takes them."""
 
@@ -287,13 +301,13 @@ class CenterClient:
     async def submit(self, lane: str, lines: Sequence[Line]) -> Verdicts:
         """POST /v1/records: NDJSON, gzip, Content-Digest over the wire bytes (RFC 9530)."""
         body, headers = await bundled(lane, lines)
-        answer = await self._json(Answer, "POST", "/v1/records", data=body, headers=headers)
+        answer = await self._json(Answer, lane, "/v1/records", data=body, headers=headers)
         return Verdicts(pick_verdicts(lines, answer.verdicts), answer.high_water)
 
     async def heartbeat(self, body: BaseModel) -> HeartbeatAnswer:
         """POST /v1/heartbeat; the answer carries the lane's high water."""
         wire = body.model_dump(mode="json", by_alias=True)
-        return await self._json(HeartbeatAnswer, "POST", "/v1/heartbeat", json=wire)
+        return await self._json(HeartbeatAnswer, wire["lane"], "/v1/heartbeat", json=wire)
 
     async def reconcile(self, body: dict[str, Any]) -> "Compared | None":
         """POST /v1/reconciliations; None from a centre that does not know how."""
@@ -400,17 +414,31 @@ class CenterClient:
             case _:
                 raise NotAVerdict(f"中心对图片的回答是 {status}")
 
-    async def _json(self, model: type[Model], method: str, path: str, **body: Any) -> Model:
+    async def _json(self, model: type[Model], lane: str, path: str, **body: Any) -> Model:
         """For the two exchanges that decide whether the lane is online."""
         try:
-            status, raw, _ = await self._send(method, path, **body)
+            status, raw, _ = await self._send("POST", path, **body)
             _expect(status, 200)
             answer = _read(model, raw)
-        except CenterUnavailable:
-            self.is_online = False
+        except CenterUnavailable as no:
+            self._ended(lane, no)
             raise
-        self.is_online, self.answered_ms = True, self._clock.monotonic_ms()
+        self._ended(lane, None)
         return answer
+
+    def _ended(self, lane: str, fault: CenterUnavailable | None) -> None:
+        """How an exchange of this lane over HTTP ended."""
+        self._note(lane, fault)
+
+    def _note(self, lane: str, fault: CenterUnavailable | None) -> None:
+        """Nobody there is nobody for all. What is no answer may be meant for this lane alone."""
+        if fault is not None and not isinstance(fault, NotAVerdict):
+            self.is_online = False
+            return
+        self._taken[lane] = fault is None
+        self._is_online = any(self._taken.values())
+        if fault is None:
+            self.answered_ms = self._clock.monotonic_ms()
 
     async def _send(
         self,

@@ -114,20 +114,22 @@ class Outbox:
 
     @property
     def has_money_to_send(self) -> bool:
-        """Something is owed that the centre has not just put off."""
-        return any(r.debt.unsent > r.put_off for r in self._routes.values())
+        """Something is owed that the centre has not just put off, and of a lane that it takes."""
+        return any(r.debt.unsent > r.put_off for r in self._routes.values() if not r.is_shut)
 
     def state(self, lane: str | None = None) -> dict[str, Any]:
-        """For the snapshot, without waiting: `{online, unsent, oldest_unsent_ms, eta_s, parked}`,
-        of one lane or of all."""
+        """For the snapshot, without waiting: `{online, unsent, oldest_unsent_ms, eta_s, parked,
+        newest_refused}`, of one lane or of all; the last is a number of one lane."""
         debts = [r.debt for name, r in self._routes.items() if lane in (None, name)]
         unsent = sum(debt.unsent for debt in debts)
+        is_online = self._client.is_online if lane is None else self._client.is_taken(lane)
         return {
-            "online": self._client.is_online,
+            "online": is_online,
             "unsent": unsent,
             "oldest_unsent_ms": min((d.oldest_ms for d in debts if d.oldest_ms), default=None),
-            "eta_s": self._eta_s(unsent),
+            "eta_s": self._eta_s(unsent, is_online=is_online),
             "parked": sum(debt.parked for debt in debts),
+            "newest_refused": max((debt.newest_refused for debt in debts), default=0),
         }
 
     async def backlog(self) -> dict[str, Any]:
@@ -205,16 +207,23 @@ class Outbox:
 
         One body is on its way at a time. Meanwhile what was said of the one before it is stored,
         and the next one is made.
-        Raises: CenterUnavailable; what was not acknowledged stays owed.
+        Raises: CenterUnavailable; what was not acknowledged stays owed. A lane that gets no
+        verdicts ends its own pass only, and this is raised when the others are through.
         """
-        has_retries, self._answered = False, None
+        has_retries, self._answered, shut = False, None, None
         passes = list(self._routes.values())
         for route in passes:
             await route.begin(self._ledger)
         while passes:
             for route in tuple(passes):
-                has_retries |= await self._step(route, passes)
+                try:
+                    has_retries |= await self._step(route, passes)
+                except NotAVerdict as no:
+                    shut, route.is_shut = no, True
+                    passes.remove(route)
         await self.refresh()
+        if shut is not None:
+            raise shut
         return has_retries
 
     async def refresh(self) -> None:
@@ -255,7 +264,7 @@ class Outbox:
     async def _step(self, route: Route, passes: list[Route]) -> bool:
         """One batch of one lane; at its end the lane leaves `passes`, or starts over if refusals
         left stubs to send. True if the centre put some of it off."""
-        if not (is_online := self._client.is_online):
+        if not (is_online := self._client.is_taken(route.lane)):
             await self._store_verdicts()  # the probe begins behind them
         body = await route.next(self._ledger, is_probe=not is_online)
         if body is None:
@@ -325,14 +334,14 @@ class Outbox:
         except CenterUnavailable:
             route.pace.failed()
             raise
-        route.is_suspect = False
+        route.is_suspect = route.is_shut = False
         return verdicts
 
     async def _patiently(self, lane: str, lines: Sequence[Line]) -> Verdicts:
         """A line that was good a moment ago is tried again at once; a dead one is not."""
         again = AsyncRetrying(
             retry=retry_if_exception(_is_of_the_line),
-            stop=stop_after_attempt(TRIES if self._client.is_online else 1),
+            stop=stop_after_attempt(TRIES if self._client.is_taken(lane) else 1),
             wait=self._wait_s,
             sleep=self._clock.sleep,
             before_sleep=lambda _: self._tell(),
@@ -373,10 +382,10 @@ class Outbox:
         rate = count / max(0.001, took_s)
         self._rate = rate if not self._rate else 0.7 * self._rate + 0.3 * rate
 
-    def _eta_s(self, unsent: int) -> int | None:
+    def _eta_s(self, unsent: int, *, is_online: bool) -> int | None:
         if not unsent:
             return 0
-        return math.ceil(unsent / self._rate) if self._rate and self._client.is_online else None
+        return math.ceil(unsent / self._rate) if self._rate and is_online else None
 
     def _tell(self) -> None:
         state = self.state()

@@ -46,7 +46,6 @@ class StreamClient(CenterClient):
         self._heard: set[str] = set()
         self._linking = asyncio.Lock()
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
-        self._is_confirmed = False
         self._delivered: dict[str, set[int]] = {}
 
     by_broker = True
@@ -55,13 +54,10 @@ class StreamClient(CenterClient):
         held = self._delivered.items()
         return {(name, seq) for name, seqs in held if lane in (None, name) for seq in seqs}
 
-    @property
-    def is_online(self) -> bool:
-        return self._is_confirmed
-
-    @is_online.setter
-    def is_online(self, _: bool) -> None:
+    def _ended(self, _: str, fault: CenterUnavailable | None) -> None:
         """What HTTP says is not about records."""
+        if fault is None:
+            self.answered_ms = self._clock.monotonic_ms()
 
     async def close(self) -> None:
         if self._line is not None:
@@ -84,15 +80,15 @@ class StreamClient(CenterClient):
                 self._delivered.setdefault(lane, set()).update(seqs)
                 said = _read(await answer)
         except BROKEN as broken:
-            self._is_confirmed = False
+            self.is_online = False
             raise CenterUnavailable(_why(broken, is_delivered)) from broken
-        except CenterUnavailable:
-            self._is_confirmed = False
+        except CenterUnavailable as no:
+            self._note(lane, no)
             raise
         finally:
             del self._waiting[attempt]
         self._delivered[lane] -= seqs
-        self._is_confirmed, self.answered_ms = True, self._clock.monotonic_ms()
+        self._note(lane, None)
         return Verdicts(pick(lines, said.verdicts), said.high_water)
 
     async def _deliver(
