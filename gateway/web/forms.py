@@ -55,7 +55,7 @@ async def _pairing(request: web.Request, say: Say) -> Document:
             *paired,
         ],
         "bar": [{"label": say("pairing.stop"), "method": "DELETE", "path": path}],
-        "primary": same if offer["state"] == "waiting" else start,
+        "primary": same if offer["state"] == "waiting" else None,
         "again_ms": AGAIN_MS,
     }
 

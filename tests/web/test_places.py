@@ -94,6 +94,16 @@ async def test_a_shift_is_not_asked_of_who_only_looks_nor_of_a_master_for_the_me
     assert "功能" not in json.dumps(await look(await around.signed_in(), "shift"))
 
 
+async def test_a_pairing_has_nothing_to_confirm_before_a_handheld_waits(around: Listener) -> None:
+    master, pairings = await around.signed_in("9001"), around.app[pairing.PAIRINGS]
+    around.app[pairing.LAN] = pairing.Lan("192.0.2.10:8443", b"")
+    assert (await look(master, "pairing"))["primary"]["label"] == "取配对码"
+    offer = pairings.open("9001")
+    assert (await look(master, "pairing"))["primary"] is None
+    pairings.claim(offer.secret, "n" * 16, "手持 3")
+    assert (await look(master, "pairing"))["primary"]["label"] == "数字一致"
+
+
 async def test_parked_records_come_with_the_centres_words(around: Listener) -> None:
     told = await look(await around.signed_in(), "sync")
     rows = next(block["rows"] for block in told["blocks"] if "rows" in block)

@@ -136,7 +136,7 @@ class Page {
     if (this.link.isMissed && !this.wasMissed) play('lost', this.settings.volume);
     this.wasMissed = this.link.isMissed;
     this.busyAt = this.pending || this.s?.busy ? this.busyAt || performance.now() : 0;
-    const key = [this.shown, this.place.doc?.title, this.dialog?.kind, this.s?.passage?.id, this.doc.title].join();
+    const key = [this.shown, this.place.doc?.title, this.place.doc?.primary?.label, this.dialog?.kind, this.s?.passage?.id, this.doc.title].join();
     const isNew = key !== this.screenKey;
     if (isNew) this.shownAt = performance.now();
     this.screenKey = key;

@@ -150,6 +150,33 @@ async def test_a_master_reaches_the_menu_and_the_lane_without_a_shift(booth: Scr
     assert await sent(booth) == []
 
 
+async def test_a_press_meant_for_the_button_before_confirms_no_pairing(booth: Screen) -> None:
+    same = fixtures.ANSWERS["GET places/pairing"]
+    start = {"label": "取配对码", "method": "POST", "path": "/api/pairings", "body": {}}
+    booth.script.answers["GET places/pairing"] = (200, {**same, "primary": start, "again_ms": 100})
+    await booth.show("idle")
+    await booth.page.evaluate("async () => { (await import('/app.js')).app.go('pairing'); }")
+    await at(booth, "配对手持机")
+    early = """() => new Promise(done => {
+      const watch = new MutationObserver(() => {
+        const button = document.querySelector('[data-primary]');
+        if (!button?.textContent.includes('数字一致')) return;
+        watch.disconnect();
+        setTimeout(() => { button.click(); done(!button.disabled); }, 150);
+      });
+      watch.observe(document.body, { childList: true, subtree: true, characterData: true });
+    })"""
+    pressed = asyncio.ensure_future(booth.page.evaluate(early))
+    booth.script.answers["GET places/pairing"] = (200, same)
+    assert await pressed, "the button was enabled: the press would have confirmed"
+    await booth.settle()
+    assert "/api/pairings/offer-1/confirm" not in booth.script.seen
+    await booth.primary()
+    async with asyncio.timeout(8):
+        while "/api/pairings/offer-1/confirm" not in booth.script.seen:
+            await asyncio.sleep(0.02)
+
+
 async def test_an_idle_screen_locks_itself_a_busy_one_does_not(booth: Screen) -> None:
     hurry = "async () => { (await import('/app.js')).app.configure({ lock: 0.01 }); }"
     await booth.show("priced")
