@@ -63,6 +63,7 @@ from gateway.sync.lists import StatusLists
 from gateway.sync.outbox import Outbox
 from gateway.sync.parked import ParkedDesk
 from gateway.sync.photos import PhotoPusher
+from gateway.sync.proof import Proofs, Trail
 from gateway.sync.receipts import Receipts
 from gateway.sync.reconcile import Reconciler
 from gateway.sync.shelf import ParameterShelf, public_key
@@ -162,7 +163,16 @@ class Gateway:
             lambda: self._center_key,
         )
         self.patrol = Patrol(store, settings.data, clock, self._tell_all)
-        self.heartbeats = Heartbeats(self.client, self.outbox, names, clock, self._box_of)
+        self.proofs = Proofs(
+            store,
+            Trail(clock),
+            clock,
+            every_s=settings.health.proof_every_s,
+            refusal=self._no_proof,
+        )
+        self.heartbeats = Heartbeats(
+            self.client, self.outbox, names, clock, self._box_of, trail=self.proofs.trail
+        )
         clock.offset_ms, clock.on_change = self._offset_ms, self._tell_all
         self.rehearsals = Rehearsals(
             store, settings.database, self.shelf, self.client, names[0], clock, self._tell_all
@@ -198,6 +208,7 @@ class Gateway:
             self.outbox,
             PhotoPusher(self.store, self.client, self.evidence.path, self._owes_money, self.clock),
             self.heartbeats,
+            self.proofs,
             self.shelf,
             self.downloads,
             self.lists,
@@ -260,6 +271,7 @@ class Gateway:
             disk=self.disk.verdict.state,
             disk_detail=self.disk.verdict.detail,
             numbers={**self.disk.numbers(), **self.clock.numbers()},
+            proof=self.proofs.trail.told(),
         )
 
     async def close(self) -> None:
@@ -284,6 +296,10 @@ class Gateway:
 
     def _no_export(self) -> str:
         return self.disk.shed.text if self.disk.shed.is_given_up(shed.SUPPORT) else ""
+
+    def _no_proof(self) -> str:
+        is_short = self.disk.shed.is_given_up(shed.SUPPORT)
+        return "磁盘空间不够，自检流水先不做" if is_short else ""
 
     async def _drop_what_can_be_made_again(self) -> int:
         return await self.evidence.drop_leftovers() + await self.exports.give_up()

@@ -265,6 +265,14 @@ class ExportSection(Section):
     """Whatever is mounted below it is a stick that exports may be written to."""
 
 
+class HealthSection(Section):
+    """How the box proves that it gets on (reliability.md rule 13)."""
+
+    proof_every_s: Annotated[
+        int, Field(ge=30, le=3600, description="隔多少秒做一次自检流水，整数 30 到 3600")
+    ] = 300
+
+
 class Settings(Section):
     """Everything configurable; frozen. Relative paths are taken from the file's folder."""
 
@@ -281,6 +289,7 @@ class Settings(Section):
     spool: SpoolSection = SpoolSection()
     evidence: EvidenceSection = EvidenceSection()
     export: ExportSection = ExportSection()
+    health: HealthSection = HealthSection()
 
     @property
     def database(self) -> Path:

@@ -131,13 +131,16 @@ async def show_lane(request: web.Request) -> web.Response:
 
 @routes.post("/v1/heartbeat")
 async def take_heartbeat(request: web.Request) -> web.Response:
-    """Keeps the newest; answers high water, so that an idle lane learns of a restored centre."""
+    """Keeps the newest; answers high water, so that an idle lane learns of a restored centre, and
+    the `proof` that it keeps, so that the lane knows that what it says is heard to the end."""
     body = await request.json()
     if not isinstance(body, dict) or not isinstance(lane := body.get("lane"), str):
         raise BadBody(400, "心跳没有 lane")
     now_ms = request.app[CLOCK].now_ms()
-    high_water = await request.app[BOOK].beat(lane, json.dumps(body, ensure_ascii=False), now_ms)
-    return web.json_response({"lane": lane, "high_water": high_water, "at_ms": now_ms})
+    told = json.dumps(body, ensure_ascii=False)
+    high_water, kept = await request.app[BOOK].beat(lane, told, now_ms)
+    answer = {"lane": lane, "high_water": high_water, "at_ms": now_ms}
+    return web.json_response({**answer, "proof": json.loads(kept).get("proof")})
 
 
 # ---- evidence ------------------------------------------------------------------------------

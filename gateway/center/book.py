@@ -89,17 +89,17 @@ class Book:
 
         return await self._database.run(work, lane=lane)
 
-    async def beat(self, lane: str, body: str, at_ms: int) -> int:
-        """Keep the newest heartbeat; the lane's high water."""
+    async def beat(self, lane: str, body: str, at_ms: int) -> tuple[int, str]:
+        """Keep the newest heartbeat; the lane's high water, and the heartbeat as it is kept."""
 
-        def work(db: Db) -> int:
+        def work(db: Db) -> tuple[int, str]:
             kept = db.execute(
                 "INSERT INTO lane (name, heartbeat_ms, heartbeat) VALUES (?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET heartbeat_ms = excluded.heartbeat_ms,"
-                " heartbeat = excluded.heartbeat RETURNING high_water",
+                " heartbeat = excluded.heartbeat RETURNING high_water, heartbeat",
                 (lane, at_ms, body),
-            )
-            return int(kept.fetchone()[0])
+            ).fetchone()
+            return int(kept[0]), str(kept[1])
 
         return await self._write(work)
 

@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.errors import CenterUnavailable, StoreUnavailable
-from gateway.sync.center import CenterClient
+from gateway.sync.center import CenterClient, HeartbeatAnswer
 from gateway.sync.outbox import Outbox
+from gateway.sync.proof import Mark, Trail
 from gateway.units import Clock, iso
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class Heartbeat(BaseModel):
     devices: Mapping[str, str]
     certificate_days_left: int | None
     lane_key: str
+    proof: Mark | None = None
+    """The newest row without money (proof.py); None: none yet."""
 
 
 EXAMPLE: dict[str, Any] = {
@@ -75,8 +78,11 @@ EXAMPLE: dict[str, Any] = {
     "devices": {"reader": "ok", "psam": "ok", "scale": "degraded"},
     "certificate_days_left": 211,
     "lane_key": "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+    "proof": {"seq": 20344, "hash": "9F" * 32},
 }
-"""What a centre receives; `{"lane": "X03", "high_water": 1042, "at_ms": …}` is the answer."""
+"""What a centre receives. `{"lane": "X03", "high_water": 1042, "at_ms": …, "proof": {…}}` is the
+answer; `proof` as it was told, out of what the centre keeps. One that knows nothing of it leaves it
+out, and its answer alone must do."""
 
 
 class Heartbeats:
@@ -93,8 +99,11 @@ class Heartbeats:
         box: Callable[[str], Box] = lambda _: Box(),
         *,
         every_s: float = EVERY_S,
+        trail: Trail | None = None,
     ) -> None:
-        """`box(lane)` is asked anew for each heartbeat, and must not wait."""
+        """`box(lane)` is asked anew for each heartbeat, and must not wait. `trail`: of the proofs
+        that are to be carried; None: there are none."""
+        self._trail = trail or Trail(clock)
         self._client, self._outbox, self._lanes = client, outbox, tuple(lanes)
         self._clock, self._box, self._every_s = clock, box, every_s
         self.clock_offset_ms: int | None = None
@@ -112,13 +121,22 @@ class Heartbeats:
         """One heartbeat. Raises: CenterUnavailable."""
         marks, was_online = self._outbox.marks(lane), self._client.is_online
         left_ms = self._clock.now_ms()
-        answer = await self._client.heartbeat(self._compose(lane, left_ms))
+        answer = await self._exchange(self._compose(lane, left_ms))
         back_ms = self._clock.now_ms()
         if answer.at_ms is not None:
             self.clock_offset_ms = answer.at_ms - (left_ms + back_ms) // 2
         if not was_online:
             self._outbox.poke()  # the line is back: do not wait out the pause
         await self._outbox.heard(lane, answer.high_water, marks)
+
+    async def _exchange(self, beat: Heartbeat) -> HeartbeatAnswer:
+        try:
+            answer = await self._client.heartbeat(beat)
+        except CenterUnavailable as no:
+            self._trail.unanswered(beat.proof, no)
+            raise
+        self._trail.answered(beat.proof, answer.proof)
+        return answer
 
     def _compose(self, lane: str, now_ms: int) -> Heartbeat:
         state, box = self._outbox.state(lane), self._box(lane)
@@ -131,5 +149,6 @@ class Heartbeats:
             boot_id=self._clock.boot_id,
             backlog=Backlog(count=state["unsent"], oldest_age_s=age_s, parked=state["parked"]),
             clock_offset_ms=self.clock_offset_ms,
+            proof=self._trail.mark,
             **box.model_dump(),
         )

@@ -11,8 +11,10 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway import __version__
+from gateway.sync.proof import Proven
 from gateway.units import Clock
 from gateway.web.faults import answer
+from gateway.web.words import LANGUAGES, speaking
 
 COMMIT_MS_MAX = 2_000.0  # a disk this slow is dying
 LAG_MS_MAX = 1_000
@@ -54,6 +56,7 @@ class Progress:
     loop_lag_ms: int
     """The event loop's latest wake-up of the last minute."""
     journal_seq: int
+    """Of the newest row of all, a lane's or not."""
     unsent: int
     oldest_unsent_ms: int | None
     """Wall clock of the oldest record that is owed to the centre."""
@@ -67,6 +70,8 @@ class Progress:
     """In Chinese; empty while all is well."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Further gauges, by name: of the disk and of the clock."""
+    proof: Proven = Proven()
+    """How far the newest row without money came, and when one last came all the way."""
 
 
 class Vitals(Protocol):
@@ -75,6 +80,7 @@ class Vitals(Protocol):
     def progress(self) -> Progress: ...
 
 
+Samples = Iterable[tuple[Mapping[str, str], float]]
 routes = web.RouteTableDef()
 VITALS: web.AppKey[Vitals] = web.AppKey("vitals", Vitals)
 CLOCK: web.AppKey[Clock] = web.AppKey("ops_clock", Clock)
@@ -111,6 +117,9 @@ def _problems(now: Progress) -> Iterable[str]:
         yield f"磁盘太慢：上次写盘用了 {now.last_commit_ms:.0f} 毫秒"
     if now.loop_lag_ms > LAG_MS_MAX:
         yield f"程序卡顿：{now.loop_lag_ms} 毫秒"
+    if now.proof.stopped_at in ("log", "tables"):  # beyond them a lane works without
+        where = speaking(LANGUAGES[0])(f"sync.proof.{now.proof.stopped_at}")
+        yield f"自检流水停在{where}：{now.proof.detail}"
 
 
 def _families(now: Progress, at_ms: int) -> Iterable[str]:
@@ -124,6 +133,7 @@ def _families(now: Progress, at_ms: int) -> Iterable[str]:
     oldest_s = 0.0 if now.oldest_unsent_ms is None else _age_s(at_ms, now.oldest_unsent_ms)
     yield _family("oldest_unsent_seconds", "Age of the oldest record owed.", [({}, oldest_s)])
     yield _family("records_parked", "Records the centre refused.", [({}, now.parked)])
+    yield from _proof(now.proof)
     closed = [({"lane": lane}, 1) for lane in now.closed_lanes]
     yield _family("disk_state", "1 for the state the disk is in.", [({"state": now.disk}, 1)])
     for name, value in now.numbers.items():
@@ -139,7 +149,14 @@ def _families(now: Progress, at_ms: int) -> Iterable[str]:
     yield _family("device_silence_seconds", "Since the last proof of life.", ages)
 
 
-def _family(name: str, meaning: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> str:
+def _proof(now: Proven) -> Iterable[str]:
+    ages: Samples = [] if now.age_s is None else [({}, now.age_s)]
+    yield _family("proof_age_seconds", "Since a row without money came all the way.", ages)
+    stopped: Samples = [({"station": now.stopped_at}, 1)] if now.stopped_at else []
+    yield _family("proof_stopped", "1 for where the newest such row stopped.", stopped)
+
+
+def _family(name: str, meaning: str, samples: Samples) -> str:
     name = f"lane_gateway_{name}"
     lines = [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
     for labels, value in samples:

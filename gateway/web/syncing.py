@@ -11,7 +11,8 @@ from typing import Any
 from aiohttp import web
 
 from gateway.errors import NotFound
-from gateway.web import history
+from gateway.sync.proof import Proven
+from gateway.web import history, ops
 from gateway.web.api import SELLERS, require
 from gateway.web.blocks import Block, age, day, facts, line, moment
 from gateway.web.documents import AGAIN_MS, Document, lane_asked, read_answer
@@ -45,7 +46,7 @@ async def document(request: web.Request, say: Say) -> Document:
     )
     return {
         "blocks": [
-            _standing(told, snapshot, say),
+            _standing(told, snapshot, _proven(request), say),
             line(f"✓ {say('sync.can')}", "good"),
             line(f"✕ {say('sync.cannot')}"),
             {"h": say("parked")},
@@ -57,7 +58,12 @@ async def document(request: web.Request, say: Say) -> Document:
     }
 
 
-def _standing(told: dict[str, Any], snapshot: Mapping[str, Any], say: Say) -> Block:
+def _proven(request: web.Request) -> Proven:
+    vitals = request.app.get(ops.VITALS)
+    return vitals.progress().proof if vitals else Proven()
+
+
+def _standing(told: dict[str, Any], snapshot: Mapping[str, Any], proof: Proven, say: Say) -> Block:
     backlog, delivered = told["backlog"], told["delivered"]
     standing = snapshot.get("standing", {}).get("state", "open")
     return facts(
@@ -68,7 +74,18 @@ def _standing(told: dict[str, Any], snapshot: Mapping[str, Any], say: Say) -> Bl
         (say("parked"), say("records", n=snapshot["sync"]["parked"])),  # as the bar above says
         (say("sync.first"), day(snapshot["sync"]["oldest_unsent_ms"])),
         (say("sync.eta"), age(backlog["drain_s"], say)),
+        (say("sync.proof"), _proof(proof, say)),
     )
+
+
+def _proof(proof: Proven, say: Say) -> str:
+    """The newest row without money: how far it came, or how long ago one came all the way."""
+    if proof.stopped_at:
+        where = say(f"sync.proof.{proof.stopped_at}")
+        return say("sync.proof.stopped", where=where, why=proof.detail)
+    if proof.detail or proof.age_s is None:
+        return proof.detail or say("sync.proof.none")
+    return say("sync.proof.whole", age=age(proof.age_s, say))
 
 
 def _parked(

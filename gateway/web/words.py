@@ -184,6 +184,14 @@ sync.eta | 预计传完 | Done in
 sync.first | 最早一笔 | Oldest
 sync.link | 上级连接 | Centre
 sync.delivered | 已送达，等中心确认 | With the broker
+sync.proof | 全程自检 | Proof
+sync.proof.none | 启动后还没有做 | None since the start
+sync.proof.stopped | 停在{where}：{why} | Stopped at the {where}: {why}
+sync.proof.whole | {age}前走通 | All the way {age} ago
+sync.proof.log | 流水日志 | log
+sync.proof.tables | 数据表 | tables
+sync.proof.line | 到中心的线路 | line
+sync.proof.center | 中心 | centre
 sync.unsent | 未传 | Unsent
 sync.up | 已联网 | Online
 table.axle_limits | 轴限 | Axle limits

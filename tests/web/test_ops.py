@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
+from gateway.sync.proof import Proven
 from gateway.web import ops
 from gateway.web.ops import DeviceSign, Progress
 from tests.still_clock import StillClock
@@ -62,6 +63,8 @@ async def test_a_working_gateway_is_ready_and_says_what_moves(client: TestClient
         ({"closed_lanes": {"X03": "磁盘不能写"}}, "X03"),
         ({"last_commit_ms": 2_500.0}, "磁盘太慢"),
         ({"loop_lag_ms": 1_200}, "卡顿"),
+        ({"proof": Proven(901, "log", "磁盘不能写")}, "自检流水停在流水日志：磁盘不能写"),
+        ({"proof": Proven(901, "tables", "读不回来")}, "自检流水停在数据表：读不回来"),
     ],
 )
 async def test_a_gateway_that_makes_no_progress_is_not_ready(
@@ -82,6 +85,23 @@ async def test_an_unsent_backlog_does_not_stop_selling(
     patient.now = replace(WELL, unsent=50_000, oldest_unsent_ms=0)
     async with client.get("/readyz") as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize("station", ["line", "center"])
+async def test_a_proof_that_stops_outside_the_box_does_not_stop_selling(
+    client: TestClient[Any, Any], patient: Patient, station: str
+) -> None:
+    patient.now = replace(WELL, proof=Proven(901, station, "连不上中心", is_echoed=True))
+    async with client.get("/readyz") as answer:
+        told = await answer.json()
+    assert (answer.status, told["ready"]) == (200, True)
+    assert told["progress"]["proof"] == {
+        "age_s": 901, "stopped_at": station, "detail": "连不上中心", "is_echoed": True,
+    }  # fmt: skip
+    async with client.get("/metrics") as answer:
+        text = await answer.text()
+    assert "lane_gateway_proof_age_seconds 901\n" in text
+    assert f'lane_gateway_proof_stopped{{station="{station}"}} 1\n' in text
 
 
 async def test_the_metrics_are_prometheus_text(

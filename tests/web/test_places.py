@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from gateway.flow.commands import COMMAND
 from gateway.flow.standing import Standing
 from gateway.pairing import Pairings
 from gateway.params import Operator
-from gateway.web import approvals, carry, pairing, receipts
+from gateway.sync.proof import Proven
+from gateway.web import approvals, carry, ops, pairing, receipts
 from gateway.web.exports import Exports, Sticks
 from gateway.web.places import PLACES
 from gateway.web.settings import OPEN_MS, Lock
@@ -72,6 +74,26 @@ async def test_engineers_read_english(around: Listener) -> None:
     assert (await look(browser, "sync"))["title"] == "同步"
     answer = await browser.get("/api/places/sync", headers={"Accept-Language": "en"})
     assert (await answer.json())["title"] == "Sync"
+
+
+@pytest.mark.parametrize(
+    ("proof", "words"),
+    [
+        (Proven(), "启动后还没有做"),
+        (Proven(125), "2 分钟前走通"),
+        (Proven(125, "tables", "读不回来"), "停在数据表：读不回来"),
+        (Proven(125, "line", "连不上中心"), "停在到中心的线路：连不上中心"),
+        (Proven(125, detail="磁盘空间不够，自检流水先不做"), "磁盘空间不够，自检流水先不做"),
+    ],
+)
+async def test_how_far_the_newest_proof_came_stands_with_the_sync(
+    around: Listener, proof: Proven, words: str
+) -> None:
+    now = SimpleNamespace(progress=lambda: SimpleNamespace(proof=proof))
+    around.app[ops.VITALS] = now  # type: ignore[assignment]
+    told = await look(await around.signed_in(), "sync")
+    (facts,) = (block["facts"] for block in told["blocks"] if "facts" in block)
+    assert ["全程自检", words] in facts
 
 
 async def test_what_belongs_to_masters_is_not_offered_to_collectors(around: Listener) -> None:
