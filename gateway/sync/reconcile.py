@@ -2,7 +2,8 @@
 
 Where they differ the lane narrows it down to the record by itself: what the centre lacks is sent
 again; what it holds otherwise, or holds and should not, only people can settle: it is journaled
-and shown, and such a shift is compared again once a day.
+and shown, and such a shift is compared again once a day. A statement that gets no answer is put
+off for an hour, and holds up neither later ones nor other lanes.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from gateway.errors import CenterUnavailable, StoreUnavailable
 from gateway.keys import Signer, is_signed
 from gateway.store import Draft, Store
-from gateway.sync.center import CenterClient, Compared
+from gateway.sync.center import CenterClient, Compared, NotAVerdict
 from gateway.sync.ledger import Ledger, keep_mark
 from gateway.sync.outbox import Outbox
 from gateway.tally import Statement, Tally, signed_bytes, split
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 POLL_S = 60.0
 AGAIN_MS = 86_400_000  # a difference that people must settle is looked at daily
 MENDED_AGAIN_MS = 60_000
+ASKED_AGAIN_MS = 3_600_000
 PARTS = 16  # of a range that differs; 64 ranges fit one question
 ASKED_AT_ONCE = 64
 FOUND_MAX = 200  # of one statement; the rest follows when these are mended
@@ -43,8 +45,8 @@ SELECT s.id, (SELECT min(seq) {_OF_SHIFT}) AS first_seq, (SELECT max(seq) {_OF_S
 FROM shift s
 WHERE s.lane = ?1 AND s.closed_ms IS NOT NULL AND EXISTS (SELECT 1 {_OF_SHIFT})
 AND NOT EXISTS (
-  SELECT 1 FROM sync_mark m WHERE m.name = 'reconcile:' || ?1 || ':shift:' || s.id
-  AND m.at_ms > ?2)
+  SELECT 1 FROM sync_mark m WHERE m.at_ms > ?2 AND m.name IN
+  ('reconcile:' || ?1 || ':shift:' || s.id, 'unanswered:' || ?1 || ':shift:' || s.id))
 ORDER BY s.id LIMIT 1
 """  # noqa: S608 - the one shift is found first: grouped, a year's records would be read for it
 SHOWN = """
@@ -52,6 +54,11 @@ SELECT value FROM sync_mark WHERE name LIKE 'reconcile:%'
 ORDER BY json_extract(value, '$.at_ms') DESC, name LIMIT ?
 """
 """A mark's own `at_ms` says when it may be compared again."""
+UNANSWERED = """
+SELECT value FROM sync_mark
+WHERE name > 'unanswered:' || ?1 || ':day:' AND name < 'unanswered:' || ?1 || ':day;'
+AND at_ms <= ?2 ORDER BY name LIMIT 1
+"""
 
 
 class Period(NamedTuple):
@@ -103,12 +110,21 @@ class Reconciler:
     async def compare_due(self) -> int:
         """Compare every period that is over and delivered; how many were.
 
-        Raises: CenterUnavailable, StoreUnavailable.
+        Raises: CenterUnavailable, StoreUnavailable. What was not answered is raised when the
+        others are through.
         """
-        count = 0
+        count, unanswered = 0, None
         for lane in self.lanes:
-            while (period := await self._due(lane)) and await self.compare(lane, period):
-                count += 1
+            while period := await self._due(lane):
+                try:
+                    if not await self.compare(lane, period):
+                        break
+                    count += 1
+                except NotAVerdict as no:
+                    unanswered = no
+                    await self._put_off(lane, period, no.detail)
+        if unanswered is not None:
+            raise unanswered
         return count
 
     async def shown(self, limit: int = 60) -> list[dict[str, Any]]:
@@ -143,7 +159,8 @@ class Reconciler:
     # ---- which ----
 
     async def _due(self, lane: str) -> Period | None:
-        for period in (await self._shift_due(lane), await self._day_due(lane)):
+        for due in (self._shift_due, self._day_due, self._day_put_off):
+            period = await due(lane)
             if period is not None and await self._is_delivered(lane, period):
                 return period
         return None
@@ -170,6 +187,11 @@ class Reconciler:
         sql = "SELECT max(seq) AS seq FROM record WHERE lane = ? AND seq >= ? AND saved_ms < ?"
         last = await self._store.rows(sql, lane, first_seq, end_ms)
         return Period("day", day.isoformat(), rows[0]["seq"], last[0]["seq"])
+
+    async def _day_put_off(self, lane: str) -> Period | None:
+        """One that was not answered, once it may be asked about again."""
+        rows = await self._store.rows(UNANSWERED, lane, self._clock.now_ms())
+        return Period(*json.loads(rows[0]["value"])["period"]) if rows else None
 
     async def _may_again(self, lane: str, day: date) -> bool:
         rows = await self._store.rows(
@@ -247,7 +269,7 @@ class Reconciler:
         except ValueError:
             signature = b""
         if not is_signed(key, signed_bytes(told.ours), signature):
-            raise CenterUnavailable("对账回答不是中心签的")
+            raise NotAVerdict("对账回答不是中心签的")
 
     async def _owe_photos(self, missing: Sequence[str]) -> None:
         """Those we took for delivered are sent again."""
@@ -272,18 +294,37 @@ class Reconciler:
         await self._store.log(entry)
 
     async def _keep(self, lane: str, period: Period, shown: dict[str, Any]) -> None:
-        """What came of it, for people and for the next time."""
-        now_ms, agrees = self._clock.now_ms(), shown["agrees"]
-        is_mended = all(one["what"] == "lost" for one in shown["findings"])
+        """What came of it, for people and for the next time. What sending did not mend once, or
+        no record explains, is theirs too."""
+        now_ms, agrees, found = self._clock.now_ms(), shown["agrees"], shown["findings"]
+        is_news = (await self._mark(_name(shown))).get("findings") != found
+        is_mended = is_news and all(one["what"] == "lost" for one in found)
         pause_ms = MENDED_AGAIN_MS if is_mended else AGAIN_MS
         next_ms = 1 << 62 if agrees else now_ms + pause_ms
         text = json.dumps({**shown, "at_ms": now_ms}, ensure_ascii=False)
+        is_past = agrees or not is_mended  # no day waits for people
 
         def work(db: sqlite3.Connection) -> None:
             keep_mark(db, _name(shown), text, next_ms)
-            if period.of == "day" and (agrees or not is_mended):  # no day waits for people
-                upto = json.dumps({"last_seq": period.last_seq})
-                keep_mark(db, f"reconciled-days:{lane}", upto, now_ms)
+            if is_past:
+                db.execute("DELETE FROM sync_mark WHERE name = ?", (_unanswered(lane, period),))
+                _pass(db, lane, period, now_ms)
+            else:
+                again = "UPDATE sync_mark SET at_ms = ? WHERE name = ?"
+                db.execute(again, (next_ms, _unanswered(lane, period)))
+
+        await self._store.write(work)
+
+    async def _put_off(self, lane: str, period: Period, reason: str) -> None:
+        """Somebody answered, but not with a statement."""
+        now_ms = self._clock.now_ms()
+        facts = {"lane": lane, "of": period.of, "period": period.name, "reason": reason}
+        log.warning("a statement got no answer", extra=facts)
+        told = json.dumps({"period": period, "reason": reason}, ensure_ascii=False)
+
+        def work(db: sqlite3.Connection) -> None:
+            keep_mark(db, _unanswered(lane, period), told, now_ms + ASKED_AGAIN_MS)
+            _pass(db, lane, period, now_ms)
 
         await self._store.write(work)
 
@@ -308,6 +349,21 @@ def _shown(
 def _name(shown: dict[str, Any]) -> str:
     """Of its mark."""
     return f"reconcile:{shown['lane']}:{shown['of']}:{shown['name']}"
+
+
+def _unanswered(lane: str, period: Period) -> str:
+    """Name of the mark that a period is to be asked about again."""
+    return f"unanswered:{lane}:{period.of}:{period.name}"
+
+
+def _pass(db: sqlite3.Connection, lane: str, period: Period, now_ms: int) -> None:
+    """The next day begins behind this one. Never backwards."""
+    if period.of != "day":
+        return
+    name = f"reconciled-days:{lane}"
+    row = db.execute("SELECT value FROM sync_mark WHERE name = ?", (name,)).fetchone()
+    before = json.loads(row[0])["last_seq"] if row else 0
+    keep_mark(db, name, json.dumps({"last_seq": max(before, period.last_seq)}), now_ms)
 
 
 def _midnight_ms(day: date) -> int:

@@ -2,8 +2,9 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.errors import CenterUnavailable, StoreUnavailable
 from gateway.keys import Signer, is_signed
 from gateway.store import Store
-from gateway.sync.center import CenterClient
+from gateway.sync.center import CenterClient, NotAVerdict
 from gateway.sync.outbox import Outbox
 from gateway.sync.reconcile import Reconciler
 from gateway.tally import Statement, signed_bytes, split
 from tests.sync.rig import SAVED_MS, TOKEN, HurriedClock, Truth, center, save
 from tests.sync.test_outbox import verdicts
 
-DAY_MS = 86_400_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 COUNT = 300
 Tamper = Callable[..., None]
 
@@ -296,3 +297,82 @@ def test_a_range_is_split_without_gap_or_overlap() -> None:
         parts = split(1, last, 16)
         assert [seq for a, b in parts for seq in range(a, b + 1)] == list(range(1, last + 1))
         assert len(parts) <= 16
+
+
+async def test_a_statement_that_gets_no_answer_holds_up_neither_later_ones_nor_other_lanes(
+    store: Store,
+    reconciler: Reconciler,
+    client: CenterClient,
+    outbox: Outbox,
+    clock: HurriedClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lanes, a_day_later = ("X03", "X04"), "UPDATE record SET saved_ms = ? WHERE seq = 2"
+    for lane in lanes:
+        await save(store, 1, lane=lane)
+        await save(store, 2, lane=lane)
+    await store.write(lambda db: db.execute(a_day_later, (SAVED_MS + DAY_MS,)).rowcount)
+    await outbox.drain()
+    clock.ahead_ms += DAY_MS
+    reconciler.lanes = list(lanes)
+    real, is_ill = client.reconcile, True
+    asked = list[tuple[str, str]]()
+
+    async def choosy(body: dict[str, Any]) -> Any:
+        told = body["statement"]["lane"], body["statement"]["name"]
+        asked.append(told)
+        if is_ill and told == ("X03", "2025-11-21"):
+            raise NotAVerdict("中心回答 413，稍后再试")
+        return await real(body)
+
+    monkeypatch.setattr(client, "reconcile", choosy)
+    for _ in range(2):
+        with suppress(NotAVerdict):
+            await reconciler.compare_due()
+    days = [(lane, day) for lane in lanes for day in ("2025-11-21", "2025-11-22")]
+    assert asked == days, "each once: the one without an answer waits"
+    assert len(await reconciler.shown()) == 3
+
+    is_ill = False
+    clock.ahead_ms += HOUR_MS
+    assert await reconciler.compare_due() == 1
+    assert [one["agrees"] for one in await reconciler.shown()] == [True] * 4
+    clock.ahead_ms += HOUR_MS
+    assert await reconciler.compare_due() == 0
+
+
+@pytest.mark.usefixtures("a_day")
+@pytest.mark.parametrize("what", ["no record explains it", "sending did not mend it"])
+async def test_what_sending_does_not_mend_is_not_compared_every_minute(
+    store: Store,
+    reconciler: Reconciler,
+    client: CenterClient,
+    outbox: Outbox,
+    clock: HurriedClock,
+    tamper: Tamper,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    real, asked = client.reconcile, list[str]()
+
+    async def odd(body: dict[str, Any]) -> Any:
+        asked.append(body["statement"]["of"])
+        told = await real(body)
+        assert told is not None
+        if what == "no record explains it":
+            ours = told.ours.model_copy(update={"sum_fen": told.ours.sum_fen + 1})
+            return told.model_copy(update={"ours": ours})
+        return told
+
+    reconciler._center_key = lambda: None
+    monkeypatch.setattr(client, "reconcile", odd)
+    for _ in range(4):
+        if what == "sending did not mend it":
+            with suppress(AssertionError):  # not sent again: it was not asked for
+                tamper("DELETE FROM record WHERE seq = 137")
+        await reconciler.compare_due()
+        await outbox.drain()
+        clock.ahead_ms += 120_000
+    assert Counter(asked) == {"shift": 2, "day": 2}
+    (mark,) = await store.rows("SELECT value FROM sync_mark WHERE name LIKE 'reconciled-days:%'")
+    assert json.loads(mark["value"]) == {"last_seq": COUNT}, "later days have their turn"
