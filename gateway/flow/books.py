@@ -24,7 +24,7 @@ from gateway.flow.standing import Standing
 from gateway.params import Operators
 from gateway.records import ClockReading, ExitRecord
 from gateway.spool.frame import DATA_MAX
-from gateway.spool.tables import LaneHead, packed, record_chain
+from gateway.spool.tables import LaneHead, go_on, newest_id, packed, record_chain
 from gateway.store import Draft, Store
 from gateway.units import ClockState
 
@@ -34,8 +34,8 @@ LINE_MAX = DATA_MAX // 2  # bytes of a record: what else its row says must find 
 ENDINGS: dict[type[Event], str] = {Cancelled: "cancelled", MediaUnreadable: "unreadable"}
 
 
-Recorder = Callable[[LaneHead], ExitRecord]
-"""Makes the record that goes on where the lane's records end."""
+Recorder = Callable[[LaneHead, str], ExitRecord]
+"""Makes the record that goes on where the lane's records end, and behind the lane id's newest."""
 
 
 class Key(NamedTuple):
@@ -105,7 +105,8 @@ class Books:
         Asked before money moves: afterwards it is too late.
         """
         try:
-            line = self._recorder(step, before, moment)(LaneHead()).model_dump_json(by_alias=True)
+            record = self._recorder(step, before, moment)(LaneHead(), "")
+            line = record.model_dump_json(by_alias=True)
         except ValidationError as bad:
             names = ("、".join(str(place) for place in fault["loc"]) for fault in bad.errors())
             return f"{'、'.join(filter(None, names)) or '金额'}不合规定"
@@ -261,14 +262,14 @@ class Books:
         name, shift = person.name if person else "", self._shift_number(p.shift_id)
         clock = clock_reading(moment, self._clock_state())
 
-        def record_of(last: LaneHead) -> ExitRecord:
+        def record_of(last: LaneHead, newest: str) -> ExitRecord:
             assert isinstance(owed, Owed)
             return exit_record(
                 p,
                 owed,
                 self._place,
                 seq=last.seq + 1,
-                record_id=next_record_id(last.record_id, self._place.lane_id, owed.at_ms),
+                record_id=next_record_id(newest, self._place.lane_id, owed.at_ms),
                 operator_name=name,
                 shift=shift,
                 prev_chain=last.chain,
@@ -282,10 +283,10 @@ class Books:
     def _owe(self, draft: Draft, record_of: Recorder) -> tuple[str, Saved]:
         """Give the record its number, its id and its place in the chain; freeze its line."""
         last = draft.lanes.get(self._lane, LaneHead())
-        record = record_of(last)
+        record = record_of(last, newest_id(draft.lanes, self._place.lane_id))
         line = record.model_dump_json(by_alias=True)
         head = LaneHead(record.seq, record_chain(last.chain, line), record.id)
-        draft.lanes[self._lane] = head
+        go_on(draft.lanes, self._lane, head)
         return line, Saved(record.id, record.seq, head.chain)
 
 

@@ -33,7 +33,7 @@ from gateway.flow.shift import COLLECTED, Shifts
 from gateway.params import Operator, Parameters
 from gateway.plate import check_plate
 from gateway.records import Approval, ExitRecord
-from gateway.spool.tables import LaneHead, record_chain
+from gateway.spool.tables import LaneHead, go_on, newest_id, record_chain
 from gateway.store import Draft, Store
 from gateway.units import Clock, ClockState
 
@@ -175,12 +175,12 @@ class Corrections:
         def entry(draft: Draft) -> tuple[ExitRecord, dict[str, Any]]:
             last = draft.lanes.get(newest.lane, LaneHead())
             lane_id = self._lane_ids[newest.lane]
-            record_id = next_record_id(last.record_id, lane_id, moment.at_ms)
+            record_id = next_record_id(newest_id(draft.lanes, lane_id), lane_id, moment.at_ms)
             told = {**changes, "clock": clock_reading(moment, self._clock_state())}
             record = _corrected(old, told, last, record_id)
             line = record.model_dump_json(by_alias=True)
             head = LaneHead(record.seq, record_chain(last.chain, line), record.id)
-            draft.lanes[newest.lane] = head
+            go_on(draft.lanes, newest.lane, head)
             answer = _told(old, record, head.chain, moment.at_ms)
             extra = {
                 "key": list(key),

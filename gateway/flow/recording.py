@@ -44,8 +44,8 @@ def record_id_prefix(lane_id: str, at_ms: int) -> str:
 def next_record_id(last: str, lane_id: str, at_ms: int) -> str:
     """37 characters; the last six count within the hour (domain.md §4).
 
-    The hour never goes back behind the lane's last record (`last`, empty for none), whatever the
-    clock did: ids stay unique and in order.
+    The hour never goes back behind the lane id's last record (`last`, empty for none; by whatever
+    lane it was made), whatever the clock did: ids stay unique and in order.
     """
     prefix = record_id_prefix(lane_id, at_ms)
     if last.startswith(lane_id):

@@ -35,8 +35,13 @@ _RAISED = """
 """  # left to itself SQLite walks the whole journal, which is in order already
 
 
+ID_LANE = 21
+"""Characters of a record's id that are the lane id (domain.md §4). The configuration says which
+lane has it; the ids count on behind each other whatever that lane is called."""
+
+
 class LaneHead(NamedTuple):
-    """Where one lane's records end."""
+    """Where a lane's records end. Under a lane id, which no lane is called: only its newest id."""
 
     seq: int = 0
     chain: str = ""
@@ -70,18 +75,33 @@ def record_chain(previous: str, line: str) -> str:
 
 
 def lane_heads(db: sqlite3.Connection) -> dict[str, LaneHead]:
-    heads = {lane: LaneHead(*rest) for lane, *rest in db.execute(_LANE_HEADS)}
+    heads = {place: LaneHead(record_id=newest) for place, newest in db.execute(_NEWEST_IDS)}
+    heads |= {lane: LaneHead(*rest) for lane, *rest in db.execute(_LANE_HEADS)}
     for lane, at_ms, extra in db.execute(_RAISED):
         last = heads.get(lane, LaneHead())
         heads[lane] = raised_head(last, json.loads(extra)["raised"], at_ms)
     return heads
 
 
+def newest_id(lanes: dict[str, LaneHead], lane_id: str) -> str:
+    """Of this lane id, on whatever lane; empty for none. They are in order as texts, too."""
+    ids = (head.record_id for head in lanes.values())
+    return max((one for one in ids if one.startswith(lane_id)), default="")
+
+
+def go_on(lanes: dict[str, LaneHead], lane: str, head: LaneHead) -> None:
+    """The lane's records end there now. Where its lane id was another, that one's end is kept."""
+    place = lanes.get(lane, LaneHead()).record_id[:ID_LANE]
+    if place and place != head.record_id[:ID_LANE]:
+        lanes[place] = LaneHead(record_id=newest_id(lanes, place))
+    lanes[lane] = head
+
+
 def raised_head(last: LaneHead, seq: int, at_ms: int) -> LaneHead:
     """Behind `seq`. Of its hour so many ids are left out as records may have been lost."""
     if seq <= last.seq:
         return last
-    place, count = last.record_id[:21], int(last.record_id[31:] or 0)
+    place, count = last.record_id[:ID_LANE], int(last.record_id[31:] or 0)
     hour = beijing(at_ms).strftime("%Y%m%d%H")
     if last.record_id[21:31] < hour:
         count = 0
@@ -105,7 +125,9 @@ def lanes_after(lanes: dict[str, LaneHead], row: Row) -> dict[str, LaneHead]:
         return lanes
     record, (record_id, _) = json.loads(row.line), json.loads(row.extra)["record"]
     head = LaneHead(record["seq"], record_chain(record["prevChain"], row.line), record_id)
-    return {**lanes, row.lane: head}
+    after = dict(lanes)
+    go_on(after, row.lane, head)
+    return after
 
 
 def head(db: sqlite3.Connection) -> tuple[int, bytes]:
@@ -173,6 +195,17 @@ _LANE_HEADS = """
         AND r.seq = (SELECT max(seq) FROM record WHERE lane = known.lane)
 """
 """From lane to lane by the primary key: a walk over every record would take half a minute."""
+_NEWEST_IDS = f"""
+    WITH RECURSIVE known (place) AS (
+        SELECT substr(min(id), 1, {ID_LANE}) FROM record
+        UNION ALL SELECT (
+            SELECT substr(min(id), 1, {ID_LANE}) FROM record WHERE id > known.place || '~'
+        ) FROM known WHERE known.place IS NOT NULL
+    )
+    SELECT place, (SELECT max(id) FROM record WHERE id > place AND id < place || '~') FROM known
+    WHERE place IS NOT NULL
+"""  # noqa: S608
+"""From lane id to lane id by the index, likewise. No id has a character behind ~."""
 _OF_JOURNAL = ", ".join(f"j.{name.strip()}" for name in COLUMNS.split(","))
 
 

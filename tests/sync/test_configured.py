@@ -9,6 +9,7 @@ import sqlite3
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
@@ -19,8 +20,11 @@ from pydantic.fields import FieldInfo
 from gateway import config
 from gateway.app import gateway
 from gateway.devices import build
+from gateway.flow.commands import COMMAND
 from gateway.store import Store
-from gateway.units import SystemClock
+from gateway.units import Clock, SystemClock
+from tests.flow.rig import COLLECTOR
+from tests.still_clock import StillClock
 from tests.sync.rig import SAVED_MS, record
 
 FOLDER = Path(config.__file__).parent
@@ -279,6 +283,45 @@ async def test_a_change_of_the_configuration_leaves_the_queue_as_it_is(
     before = queue(folder)
     await look(settings(folder, CHANGES[name]))
     assert queue(folder) == before
+
+
+def _renamed(told: Told) -> None:
+    told["lane"][0]["name"] = "X3A"
+
+
+def _swapped(told: Told) -> None:
+    one, other = told["lane"]
+    one["lane_id"], other["lane_id"] = other["lane_id"], one["lane_id"]
+
+
+async def sell(changed: config.Settings, clock: Clock) -> None:
+    """Each lane reads a card and lets it go again: a stub, with an id as any record has."""
+    devices = partial(build.devices, is_instant=True)
+    async with gateway(changed, clock, devices) as box:
+        for name, lane in box.lanes.items():
+            built, station = box.stations[name].devices, box.settings.station
+            build.bench(built, box.shelf.current, station.hex, None, clock).put({"preset": "car"})
+            running = asyncio.create_task(lane.run())
+            for said in ({"command": "read"}, {"command": "cancel", "reason": "演示"}):
+                command, key = COMMAND.validate_python(said), f"{lane.rev}"
+                await lane.command(command, COLLECTOR, key, lane.rev)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_lane_that_is_called_or_numbered_otherwise_goes_on_selling(tmp_path: Path) -> None:
+    """All within one hour: ids count on behind each other, whichever lane makes them."""
+    both, clock = made([]), StillClock()
+    clock.ms = SAVED_MS
+    for change in (both, _renamed, _swapped, both):
+        changed = settings(tmp_path, lambda told, more=change: (both(told), more(told)))
+        await sell(changed, clock)
+    ids = [row[2] for row in queue(tmp_path)["record"]]
+    assert sorted(one[-6:] for one in ids) == [f"{n:06d}" for n in range(1, 5) for _ in "ab"]
+    for file in (tmp_path / "data").glob(f"{config.DATABASE}*"):
+        file.unlink()
+    await sell(settings(tmp_path, both), clock)
+    assert set(ids) < {row[2] for row in queue(tmp_path)["record"]}
 
 
 def test_each_setting_and_each_kind_of_device_is_changed_in_some_round() -> None:
