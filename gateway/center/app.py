@@ -133,7 +133,7 @@ async def show_lane(request: web.Request) -> web.Response:
 async def take_heartbeat(request: web.Request) -> web.Response:
     """Keeps the newest; answers high water, so that an idle lane learns of a restored centre, and
     the `proof` that it keeps, so that the lane knows that what it says is heard to the end."""
-    body = await request.json()
+    body = json.loads(await request.read())
     if not isinstance(body, dict) or not isinstance(lane := body.get("lane"), str):
         raise BadBody(400, "心跳没有 lane")
     now_ms = request.app[CLOCK].now_ms()
