@@ -97,7 +97,7 @@ def _settings(file: Path | None) -> Mapping[str, Any]:
 
 
 def _reading(database: Path) -> "closing[sqlite3.Connection]":
-    how = "mode=ro" if Path(f"{database}-wal").exists() else "immutable=1"
+    how = "mode=ro" if Path(f"{database}-wal").exists() else "mode=ro&immutable=1"
     db = sqlite3.connect(f"{database.absolute().as_uri()}?{how}", uri=True)
     db.row_factory = sqlite3.Row
     return closing(db)

@@ -55,7 +55,7 @@ def reading(database: Path) -> Iterator[sqlite3.Connection]:
     """The store, read only. Without a WAL nothing beside it is created either, so that a check
     by root leaves no file behind that the service may not write."""
     has_wal = Path(f"{database}-wal").exists()
-    how = "mode=ro" if has_wal else "immutable=1"
+    how = "mode=ro" if has_wal else "mode=ro&immutable=1"
     with closing(sqlite3.connect(f"{database.absolute().as_uri()}?{how}", uri=True)) as db:
         yield db
 

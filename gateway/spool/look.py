@@ -20,7 +20,7 @@ def reading(database: Path) -> Iterator[sqlite3.Connection]:
     """
     wal = Path(f"{database}-wal")
     if not wal.exists():
-        with _opened(database, "immutable=1") as db:
+        with _opened(database, "mode=ro&immutable=1") as db:
             yield db
     elif os.access(database.parent, os.W_OK):
         with _opened(database, "mode=ro") as db:
