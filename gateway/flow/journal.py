@@ -6,7 +6,7 @@ with a small letter), which only tell the auditor what was tried. Replay skips n
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from gateway.flow.passage import Passage, State, Step
 from gateway.flow.rules import advance
 from gateway.spool import verify as spool_verify
 from gateway.spool.look import reading
-from gateway.spool.tables import COLUMNS
+from gateway.spool.tables import COLUMNS, head
 from gateway.spool.verify import Damage
 from gateway.store import SPOOL, Draft
 
@@ -105,18 +105,33 @@ def verify(data: Path, processes: int = 1) -> list[Damage]:
 
 
 def story(data: Path, passage_id: str) -> list[dict[str, Any]]:
-    """All rows of one passage, oldest first. Raises: NotFound, StoreUnavailable."""
+    """All rows of one passage, oldest first; also those that the tables do not have yet.
+
+    Raises: NotFound, StoreUnavailable.
+    """
     path = data / DATABASE
     try:
         with reading(path) as db:
+            db.execute("BEGIN")  # one moment: what follows meanwhile is not told twice
+            newest, _ = head(db)
             db.row_factory = sqlite3.Row
             query = f"SELECT {COLUMNS}, hash FROM journal WHERE passage_id = ? ORDER BY seq"  # noqa: S608
             rows = [dict(row) for row in db.execute(query, (passage_id,))]
+        rows += _not_followed(data / SPOOL, newest, passage_id)
     except (sqlite3.Error, OSError) as broken:
         raise StoreUnavailable(f"数据库读不出：{broken}") from broken
     if not rows:
         raise NotFound(f"没有这一笔：{passage_id}")
     return rows
+
+
+def _not_followed(folder: Path, newest: int, passage_id: str) -> Iterator[dict[str, Any]]:
+    """What the log has of that passage behind the tables' newest row. Raises: OSError."""
+    names = (*COLUMNS.split(", "), "hash")
+    for walked in spool_verify.frames_of(folder, newest):
+        row = walked.frame.row
+        if row.passage_id == passage_id:
+            yield dict(zip(names, (*row[: len(names) - 1], walked.frame.hash), strict=True))
 
 
 def adapter(kind: type[Event]) -> TypeAdapter[Any]:

@@ -132,15 +132,18 @@ def _journal_damage(db: sqlite3.Connection, name: str, folder: Path) -> Iterator
         seq = row
 
 
-def frames_of(folder: Path) -> Iterator[Walked]:
-    """Every row of the log that stands in an unbroken run, oldest first."""
+def frames_of(folder: Path, after: int = 0) -> Iterator[Walked]:
+    """Every row of the log behind `after` that stands in an unbroken run, oldest first."""
     read = ((path, segment.read_head(_head_of(path))) for path in _paths(folder))
     used = sorted(((p, h) for p, h in read if h), key=lambda one: (one[1].first_seq, one[0]))
     for number, (path, head) in enumerate(used):
         below = used[number + 1][1].first_seq if number + 1 < len(used) else None
+        if below is not None and below <= after + 1:
+            continue
         previous = head.previous
         for _, frame in segment.frames(memoryview(path.read_bytes()), head, below):
-            yield Walked(previous, frame)
+            if frame.seq > after:
+                yield Walked(previous, frame)
             previous = frame.hash
 
 

@@ -1,20 +1,26 @@
 """Looking at a box leaves no trace, and needs nothing but to read."""
 
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gateway import audit
+from gateway import audit, support
 from gateway.__main__ import main
+from gateway.check import box
+from gateway.errors import StoreUnavailable
 from gateway.export import export
 from gateway.flow.journal import story, verify
 from gateway.keys import read_public
 from gateway.parcel import Parcel
+from gateway.spool import tables
+from gateway.spool.look import reading
 from gateway.store import Store
 from tests.rig.filled import fill, filled
+from tests.still_clock import StillClock
 
 
 @pytest.fixture
@@ -68,6 +74,30 @@ def test_a_box_at_rest_is_the_same_after_it_was_looked_at(data: Path) -> None:
 async def test_what_sqlite_had_not_moved_into_the_file_is_seen(cut_off: Path) -> None:
     assert verify(cut_off) == []
     assert len(story(cut_off, "X03-8")) == 3
+
+
+async def test_what_the_tables_had_not_followed_is_told_from_the_log(cut_off: Path) -> None:
+    """Killed right after an answer: the log has it, the tables have it half a second later."""
+    with reading(cut_off / "lane.db") as db:
+        assert tables.head(db)[0] <= 3 * 9, "nothing is behind"
+    rows = story(cut_off, "X03-10")
+    assert [row["state"] for row in rows] == ["agreed", "agreed", "saved"]
+    store = await Store.open(cut_off / "lane.db")
+    await store.close()
+    assert story(cut_off, "X03-10") == rows
+
+
+def test_a_folder_without_a_database_is_left_without_one(data: Path) -> None:
+    """SQLite makes what it does not find, unless it is told to read only."""
+    (data / "lane.db").unlink()
+    before = everything(data)
+    assert verify(data) != []
+    with pytest.raises(StoreUnavailable):
+        story(data, "X03-1")
+    support.bundle(data, data.parent / "out.tar.gz", None, StillClock())
+    with pytest.raises(sqlite3.Error), box.reading(data / "lane.db"):
+        pass
+    assert everything(data) == before
 
 
 def test_a_disk_that_cannot_be_written_is_read_all_the_same(sealed: Path, tmp_path: Path) -> None:
