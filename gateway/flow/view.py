@@ -38,6 +38,7 @@ def view(p: Passage, parameters: Parameters) -> dict[str, Any]:
         "entry_confirmed": p.is_entry_confirmed,
         "approval": _approval(p),
         "reason": p.reason,
+        "paid": _paid(p),
         "record": None,
     }
 
@@ -150,6 +151,19 @@ def _approval(p: Passage) -> dict[str, Any] | None:
         "name": authority.name,
         "how": authority.how,
         "at_ms": authority.at_ms,
+    }
+
+
+def _paid(p: Passage) -> dict[str, Any] | None:
+    """How it ended, as its record says it; None before the end."""
+    if not p.means:
+        return None
+    by_card = p.means == "etc_card"
+    quoted_fen = p.quote.fee_fen if p.quote else 0
+    return {
+        "means": p.means,
+        "amount_fen": quoted_fen if by_card else p.amount_by_hand_fen,
+        "is_doubtful": p.ticket is not None and not by_card,
     }
 
 

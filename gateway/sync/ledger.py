@@ -57,7 +57,9 @@ SELECT
   (SELECT count(*) FROM delivery d CROSS JOIN record r USING (lane, seq)
     WHERE d.lane = ?1 AND d.verdict = 'refused' AND NOT EXISTS (
       SELECT 1 FROM record n JOIN delivery nd ON nd.lane = n.lane AND nd.seq = n.seq
-      WHERE n.corrects = r.id AND nd.verdict <> 'refused')) AS parked
+      WHERE n.corrects = r.id AND nd.verdict <> 'refused')) AS parked,
+  coalesce((SELECT max(seq) FROM delivery WHERE lane = ?1 AND verdict = 'refused'), 0)
+    AS newest_refused
 """
 """Parked is what waits for people: not what a correction that the centre has put right. CROSS:
 from the few refused ones to their records, never the other way round."""
@@ -116,6 +118,8 @@ class Debt:
     oldest_ms: int | None = None
     """Wall time at which the oldest unsent record was saved."""
     parked: int = 0
+    newest_refused: int = 0
+    """Number of the newest record that the centre refused; 0 for none."""
 
 
 class Ledger:

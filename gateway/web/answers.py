@@ -81,6 +81,12 @@ class ApprovalShown(Shown):
     at_ms: int
 
 
+class PaidShown(Shown):
+    means: Literal["etc_card", "cash", "mobile", "none"]
+    amount_fen: int = Field(description="what was taken, not what was due")
+    is_doubtful: bool = Field(description="the card may have been debited as well")
+
+
 class RecordShown(Shown):
     id: str
     seq: int
@@ -107,6 +113,7 @@ class PassageShown(Shown):
     quote: QuoteShown | None
     entry_confirmed: bool
     approval: ApprovalShown | None
+    paid: PaidShown | None = Field(description="once it is settled")
     record: RecordShown | None
 
 
@@ -148,6 +155,7 @@ class SyncBrief(Shown):
     oldest_unsent_ms: int | None
     eta_s: float | None
     parked: int
+    newest_refused: int = Field(0, description="number of the newest record the centre refused")
 
 
 class ProblemShown(Shown):

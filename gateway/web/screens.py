@@ -25,8 +25,8 @@ SCREENS = {
     "idle": ("idle", "read", ("history", "menu", "lock"), "read"),
     "reading": ("reading", "read", (), None),
     "refused": ("refused", "read", ("cancel", "suspend"), "handOver"),
-    "held": ("held", "read", ("cancel", "suspend", "prove"), None),
-    "disputed": ("held", "read", ("prove",), None),
+    "held": ("held", "save", ("cancel", "suspend", "prove"), None),
+    "disputed": ("held", "save", ("prove",), None),
     "checked": ("plate", "plate", OPEN, None),
     "evidenced": ("vehicle", "vehicle", OPEN, None),
     "classified": ("fare", "fare", OPEN, "quote"),
@@ -44,6 +44,8 @@ OWN_WORDS = ("disk", "clock")
 """Lamps of the box itself, which nobody unplugs."""
 SHORT = "E-215"
 
+UNPROVED = ("debiting", "doubtful", "disputed")
+"""States in which the card may have been debited."""
 UNHURT = ("idle", "reading", "preparing", "debiting", "doubtful", "disputed", "saved")
 """States that a restart leaves with words of their own."""
 
@@ -64,8 +66,9 @@ def dressed(s: Snapshot, say: Say, started_ms: int = 0, has_bench: bool = False)
         more["side"] += [line(f"▲ {n['detail']}", "warn") for n in s.get("notices", ())]
         if not _is_open(s):
             more["side"].append(line(f"▲ {say('standing.after')} {_stands(s, say)}", "warn"))
-    if state == "saved":  # once the success was looked at
-        more["after"] = _screen(s, "idle", say, has_bench)
+    if state == "saved":  # once the success was looked at, nothing of that car stays beside
+        beside = list(_shift(s, say))
+        more["after"] = {**_screen(s, "idle", say, has_bench), "beside": beside}
     if passage is not None:
         more["strip"] = list(_strip(passage, say))
         more["held_by"] = say("owner.booth" if passage["owner"] == "booth" else "owner.hand")
@@ -117,8 +120,8 @@ def _strip(passage: Mapping[str, Any], say: Say) -> Iterable[list[str]]:
     yield ["booth", say("entry.time"), clock(entry.get("at_ms"))]
     look = "booth bad" if verdict == "differs" else "booth"
     yield [look, say("media"), say(f"media.{verdict}")]
-    quote = passage["quote"]
-    yield ["amount", say("amount"), money(quote and quote["amount_fen"])]
+    taken = passage["paid"] or passage["quote"]
+    yield ["amount", say("amount"), money(taken and taken["amount_fen"])]
 
 
 def _verdict(passage: Mapping[str, Any]) -> str:
@@ -143,11 +146,18 @@ def _screen(s: Snapshot, state: str, say: Say, has_bench: bool) -> dict[str, Any
         bar, primary = (*bar, "save"), "handOver"
     if state == "refused" and "override" in s["allowed"]:
         bar, primary = (*bar, "handOver"), "override"
+    title, look = say(f"screen.{state}"), _LOOKS.get(name, "")
+    if primary == "openLane":
+        title, look = _stands(s, say), "center bad"
+    if state == "saved" and (end := _ending(s["passage"])) != "paid":
+        means = say(f"means.{s['passage']['paid']['means']}")
+        title, look = say(f"saved.{end}", means=means), f"center {_ENDING_LOOKS[end]}"
     return {
         "name": name,
         "step": STEPS.index(step),
-        "title": say(f"screen.{state}") if primary != "openLane" else _stands(s, say),
-        "look": _LOOKS.get(name, "") if primary != "openLane" else "center bad",
+        "title": title,
+        "look": look,
+        **({"past": _done(s["passage"])} if _is_by_people(s, name) else {}),
         "blocks": [*_BLOCKS[name](s, say), *_practice(s, name, say, has_bench)],
         "bar": bar,
         "primary": primary,
@@ -162,6 +172,30 @@ _LOOKS = {
     "doubtful": "doubt center bad",
     "saved": "center ok",
 }
+
+
+def _is_by_people(s: Snapshot, screen: str) -> bool:
+    """Steps were left out on the way: what is ticked cannot be told from the step."""
+    return screen == "held" or (screen == "saved" and _ending(s["passage"]) != "paid")
+
+
+def _done(passage: Mapping[str, Any]) -> list[bool]:
+    """Of STEPS, those that this vehicle went through."""
+    has_plate, has_type = bool(passage["plate"]), passage["vehicle"]["type"] is not None
+    return [passage["card"] is not None, has_plate, has_type, passage["entry_confirmed"], False]
+
+
+_ENDING_LOOKS = {"by_hand": "ok", "unpaid": "", "doubtful": "warn"}
+
+
+def _ending(passage: Mapping[str, Any]) -> str:
+    """paid, by_hand, unpaid or doubtful: as the record calls its outcome. Only money is green."""
+    paid = passage["paid"]
+    if paid is None or paid["means"] == "etc_card":
+        return "paid"
+    if paid["is_doubtful"]:
+        return "doubtful"
+    return "unpaid" if paid["means"] == "none" else "by_hand"
 
 
 def _is_open(s: Snapshot) -> bool:
@@ -278,19 +312,31 @@ def _doubtful(s: Snapshot, say: Say) -> Iterable[Block]:
 
 
 def _saved(s: Snapshot, say: Say) -> Iterable[Block]:
-    """Green only with the number the journal gave."""
-    passage, sync, last = s["passage"], s["sync"], s["last"]
-    record, quote = passage["record"], passage["quote"]
-    if record is None:
+    """Only with the number the journal gave; what was taken, and by which means."""
+    passage = s["passage"]
+    record, paid, quote = passage["record"], passage["paid"], passage["quote"]
+    if record is None or paid is None:
         yield from _saving(s, say)
         return
-    is_last = last and last["record_id"] == record["id"]
-    amount_fen = last["amount_fen"] if is_last else quote and quote["amount_fen"]
-    yield {"money": money(amount_fen), "unit": say("yuan")}
-    yield {"rows": [{"parts": [plate(passage)]}]}
+    if paid["means"] != "none":
+        yield {"money": money(paid["amount_fen"]), "unit": say("yuan")}
+        yield line(say("saved.means", means=say(f"means.{paid['means']}")), "big")
+    else:
+        yield line(say("saved.nothing", due=money(quote and quote["amount_fen"])), "big")
+    if paid["is_doubtful"]:
+        yield line(f"▲ {say('saved.doubt')}", "warn")
+    shown = passage if passage["plate"] else passage["card"] or passage
+    yield {"rows": [{"parts": [plate(shown)]}]}
     yield line(say("saved.disk", seq=record["seq"], chain=record["chain"][:4].upper()), "big")
-    fate = "offline" if not sync["online"] else "sending" if sync["unsent"] else "sent"
-    yield line(say(f"saved.{fate}"))
+    fate = _fate(record["seq"], s["sync"])
+    yield line(say(f"saved.{fate}"), "bad" if fate == "refused" else "")
+
+
+def _fate(seq: int, sync: Mapping[str, Any]) -> str:
+    """Of this record; that nothing waits does not say that it was taken."""
+    if sync.get("newest_refused", 0) >= seq:
+        return "refused"
+    return "offline" if not sync["online"] else "sending" if sync["unsent"] else "sent"
 
 
 _BLOCKS = {
@@ -366,7 +412,7 @@ def _beside(passage: Mapping[str, Any], state: str, say: Say) -> Iterable[Block]
     if state != "refused":
         for found in passage["findings"]:
             yield line(f"▲ {found['text']} ({found['code']})", found["level"])
-    yield _media(passage, say)
+    yield _media(passage, state, say)
 
 
 def _explained(passage: Mapping[str, Any], say: Say) -> Iterable[Block]:
@@ -386,12 +432,22 @@ def _explained(passage: Mapping[str, Any], say: Say) -> Iterable[Block]:
     yield from (line(text) for text in quote["explained"])
 
 
-def _media(passage: Mapping[str, Any], say: Say) -> Block:
+def _media(passage: Mapping[str, Any], state: str, say: Say) -> Block:
     card, tag = passage["card"] or {}, passage["tag"] or {}
-    is_credit = card.get("kind") == "credit"
+    name, balance = _balance(passage, state)
     return facts(
         (say("card"), card.get("plate") or "—"),
         (say("tag"), tag.get("plate") or passage["tag_fault"] or "—"),
         (say("card.number"), card.get("number") or "—"),
-        (say("balance"), say("card.credit") if is_credit else money(card.get("balance_fen"))),
+        (say(name), say("card.credit") if card.get("kind") == "credit" else balance),
     )
+
+
+def _balance(passage: Mapping[str, Any], state: str) -> tuple[str, str]:
+    """What is in the purse now; of an unknown debit only what was in it before."""
+    card, paid = passage["card"] or {}, passage["paid"]
+    left_fen = card.get("balance_fen")
+    if left_fen is not None and paid and paid["means"] == "etc_card":
+        left_fen -= paid["amount_fen"]
+    is_unknown = state in UNPROVED or (paid and paid["is_doubtful"])
+    return "balance.before" if is_unknown else "balance", money(left_fen)

@@ -22,6 +22,7 @@ amount | 金额 元 | Amount CNY
 approvals | 授权请求 | Requests
 approvals.none | 没有等待授权的请求 | Nothing is asked
 balance | 余额 元 | Balance CNY
+balance.before | 扣款前余额 元 | Balance before CNY
 card | 卡内车牌 | Plate in card
 card.credit | 记账卡 | credit card
 card.number | 卡号 | Card
@@ -63,9 +64,16 @@ media.only | ▲ 只有卡 | ▲ card only
 reading.flat | 请把卡平放在读卡区中间，不要移动 | Hold the card flat and still
 refused.master | 站长同意后可以继续，也可以转特情 | A master may let it pass
 refused.stops | 请转特情，或取消后换卡再读 | Hand over, or cancel and read another card
+saved.by_hand | ✓ {means}已收 | ✓ Collected: {means}
 saved.disk | 已保存到本机 #{seq} · {chain} | On disk #{seq} · {chain}
+saved.doubt | 卡上可能已经扣款，由中心核对 | The card may have been debited: the centre finds out
+saved.doubtful | ▲ 存疑已登记 | ▲ Doubtful, kept
+saved.means | 收费方式：{means} | By {means}
+saved.nothing | 应收 {due} 元，没有收费 | Due {due} CNY, nothing taken
 saved.offline | 离线，联网后自动上传 | Offline: sent by itself later
+saved.refused | 中心退回了这一笔，请到同步页处理 | Refused by the centre: see Sync
 saved.sending | 正在上传 | Sending
+saved.unpaid | 已放行 · 未收费 | Released unpaid
 saved.sent | 中心已确认 | Confirmed
 saving.wait | 请不要移动卡，不要放行 | Do not move the card
 screen.agreed | 请确认金额 | Confirm the amount

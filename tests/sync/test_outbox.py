@@ -95,6 +95,7 @@ async def test_whatever_answers_instead_of_the_centre_loses_nothing(
         "oldest_unsent_ms": SAVED_MS + 1000,
         "eta_s": None,
         "parked": 0,
+        "newest_refused": 0,
     }
 
     await truth.fault("none")

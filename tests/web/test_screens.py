@@ -79,10 +79,75 @@ def test_an_unknown_result_is_never_called_a_failure() -> None:
 
 def test_a_success_without_its_record_is_still_being_written() -> None:
     bare = fixtures.snapshot("saved")
-    bare["passage"]["record"] = None
+    bare["passage"] |= {"record": None, "paid": None}
     said = json.dumps(dressed(bare, SAY)["screen"]["blocks"], ensure_ascii=False)
     assert "已保存到本机" not in said
     assert "请不要移动卡" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "look", "words"),
+    [
+        ("saved", "✓ 缴费成功", "center ok", "收费方式：ETC 卡"),
+        ("saved_by_hand", "✓ 移动支付已收", "center ok", "收费方式：移动支付"),
+        ("saved_unpaid", "已放行 · 未收费", "center ", "应收 42.80 元，没有收费"),
+        ("saved_doubtful", "▲ 存疑已登记", "center warn", "卡上可能已经扣款"),
+    ],
+)
+def test_only_what_was_paid_is_called_so(name: str, title: str, look: str, words: str) -> None:
+    shown = dressed(fixtures.snapshot(name), SAY)
+    assert (shown["screen"]["title"], shown["screen"]["look"]) == (title, look)
+    assert words in json.dumps(shown["screen"]["blocks"], ensure_ascii=False)
+    taken = "0.00" if name == "saved_unpaid" else "42.80"
+    assert shown["strip"][-1] == ["amount", "金额 元", taken]
+
+
+def test_only_steps_that_were_taken_are_ticked() -> None:
+    """特情 leaves some out; what was done before it stays done."""
+    past = {
+        name: dressed(fixtures.snapshot(name), SAY)["screen"].get("past")
+        for name in ("saved", "saved_by_hand", "held", "disputed")
+    }
+    assert past == {
+        "saved": None,  # all before the last
+        "saved_by_hand": [True, True, True, False, False],
+        "held": [True, False, False, False, False],
+        "disputed": [True, True, True, False, False],
+    }
+
+
+def test_a_refused_record_is_never_called_confirmed() -> None:
+    bare = fixtures.snapshot("saved")
+    bare["sync"] |= {"parked": 1, "newest_refused": fixtures.RECORD["seq"]}
+    said = json.dumps(dressed(bare, SAY)["screen"]["blocks"], ensure_ascii=False)
+    assert "中心退回了这一笔" in said
+    assert "中心已确认" not in said
+    bare["sync"]["newest_refused"] -= 1  # another record's
+    said = json.dumps(dressed(bare, SAY)["screen"]["blocks"], ensure_ascii=False)
+    assert "中心已确认" in said
+
+
+def test_nothing_of_the_last_car_stays_beside_the_idle_screen() -> None:
+    shown = dressed(fixtures.snapshot("saved"), SAY)
+    beside = json.dumps(shown["after"]["beside"], ensure_ascii=False)
+    assert beside == json.dumps(dressed(fixtures.snapshot("idle"), SAY)["side"], ensure_ascii=False)
+    assert fixtures.RECORD["tac"] in json.dumps(shown["side"])
+    assert fixtures.RECORD["tac"] not in beside
+
+
+def test_the_balance_is_what_is_left_in_the_purse() -> None:
+    def balance(name: str) -> list[Any]:
+        side = dressed(fixtures.snapshot(name), SAY)["side"]
+        (found,) = (
+            block["facts"] for block in side if "facts" in block and len(block["facts"]) == 4
+        )
+        return list(found[-1])
+
+    assert balance("agreed") == ["余额 元", "500.00"]
+    assert balance("saved") == ["余额 元", "457.20"]
+    assert balance("saved_by_hand") == ["余额 元", "500.00"]
+    for name in ("doubtful", "disputed", "saved_doubtful"):
+        assert balance(name) == ["扣款前余额 元", "500.00"], "nobody knows what is left"
 
 
 def test_a_credit_cards_purse_is_never_shown_as_money() -> None:

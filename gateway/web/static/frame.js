@@ -13,10 +13,10 @@ export function template(app) {
   const isLane = app.view === 'lane' && !!s;
   const hasStrip = isLane && s.passage && !['idle', 'reading'].includes(doc.name);
   const own = SCREENS[app.shown]?.(app) ?? {};
-  const { title, look = '', body = nothing, side = isLane && blocks(app, s.side), bar = [], primary: main, isPlace, ownTrouble } = isLane ? { ...doc, ...own, body: html`${blocks(app, doc.blocks)}${own.body ?? nothing}` } : own;
-  return html`<div class="shell ${hasStrip ? 'with-strip' : ''} ${isLane ? 'with-steps' : ''}" ?inert=${!!app.dialog}>${top(app)}${hasStrip ? strip(app) : nothing}${isLane ? steps(s.steps, doc.step) : nothing}
+  const { title, look = '', body = nothing, side = isLane && blocks(app, doc.beside ?? s.side), bar = [], primary: main, isPlace, ownTrouble } = isLane ? { ...doc, ...own, body: html`${blocks(app, doc.blocks)}${own.body ?? nothing}` } : own;
+  return html`<div class="shell ${hasStrip ? 'with-strip' : ''} ${isLane ? 'with-steps' : ''}" ?inert=${!!app.dialog}>${top(app)}${hasStrip ? strip(app) : nothing}${isLane ? steps(s.steps, doc) : nothing}
     <main class="work ${look}"><h1>${title}</h1>${ownTrouble ? nothing : trouble(app)}${isPlace ? html`<div class="scroll" tabindex="0" role="region" aria-label=${title}>${body}</div>` : body}</main>
-    ${isLane ? html`<aside class="side" tabindex="0" aria-label=${t('This vehicle')}>${owner(app)}${side}</aside>` : nothing}<footer class="bar">${isPlace ? back(() => app.leave()) : nothing}${foot(app, bar, main)}</footer></div>${app.dialog ? over(app, DIALOGS[app.dialog.kind](app)) : nothing}`;
+    ${isLane ? html`<aside class="side" tabindex="0" aria-label=${t('This vehicle')}>${doc.beside ? nothing : owner(app)}${side}</aside>` : nothing}<footer class="bar">${isPlace ? back(() => app.leave()) : nothing}${foot(app, bar, main)}</footer></div>${app.dialog ? over(app, DIALOGS[app.dialog.kind](app)) : nothing}`;
 }
 
 const back = act => button(t('Back'), act, { key: 'Esc' });
@@ -61,5 +61,5 @@ function strip(app) {
     passage.findings.length || !app.isMine ? html`<b class="hand bad">▲</b>` : nothing}</button>`;
 }
 
-const steps = (words, at) => html`<nav class="steps" aria-label=${t('Steps')}><ol>${words.map((word, place) => html`<li class=${place < at ? 'past' : place === at ? 'now' : ''}
-  aria-current=${place === at ? 'step' : nothing}><i aria-hidden="true">${place < at ? '✓' : place + 1}</i><span>${word}</span></li>`)}</ol></nav>`;
+const steps = (words, { step: at, past = words.map((_, place) => place < at) }) => html`<nav class="steps" aria-label=${t('Steps')}><ol>${words.map((word, place) => html`<li class=${past[place] ? 'past' : place === at ? 'now' : ''}
+  aria-current=${place === at ? 'step' : nothing}><i aria-hidden="true">${past[place] ? '✓' : place + 1}</i><span>${word}</span></li>`)}</ol></nav>`;

@@ -62,7 +62,7 @@ NEXT = {
     "save": "saved",
     "prove": "agreed",
     "hand_over": "held",
-    "settle_by_hand": "saved",
+    "settle_by_hand": "saved_by_hand",
     "suspend": "idle_suspended",
     "pause_lane": "idle_paused",
     "close_lane": "idle_closed",
@@ -82,6 +82,7 @@ QUOTE = {
     "table_version": "20251118001",
     "explained": ["卡内累计 45.05 元，不低于最小费额 40.00 元", "ETC 优惠按费额表，不按比例计算"],
 }
+PAID = {"means": "etc_card", "amount_fen": 4280, "is_doubtful": False}
 RECORD = {
     "id": "G0030620010020102010020201111103000000001",
     "seq": 1042,
@@ -136,6 +137,7 @@ def passage(**changes: Any) -> dict[str, Any]:
         "quote": None,
         "entry_confirmed": False,
         "approval": None,
+        "paid": None,
         "record": None,
         "reason": "",
     }
@@ -248,6 +250,12 @@ def _last(ago_ms: int = 20_000) -> dict[str, Any]:
         "record_id": RECORD["id"],
         "seq": 1042,
     }
+
+
+def _ended(**paid: Any) -> dict[str, Any]:
+    """A vehicle that people settled."""
+    whole = passage(**PLATED, vehicle=CAR, quote=QUOTE, paid={**PAID, **paid}, record=RECORD)
+    return {"state": "saved", "passage": whole, "last": _last(ago_ms=0)}
 
 
 MISSING = {"name": "读卡器", "state": "missing", "text": "串口没有应答"}
@@ -375,12 +383,15 @@ STATES: dict[str, Any] = {
     "disputed": _at("disputed", PLATED | {"vehicle": CAR, "quote": QUOTE}),
     "saved": lambda: {
         "state": "saved",
-        "passage": passage(**PLATED, vehicle=CAR, quote=QUOTE, record=RECORD),
+        "passage": passage(**PLATED, vehicle=CAR, quote=QUOTE, paid=PAID, record=RECORD),
         "last": _last(ago_ms=0),
     },
+    "saved_by_hand": lambda: _ended(means="mobile"),
+    "saved_unpaid": lambda: _ended(means="none", amount_fen=0),
+    "saved_doubtful": lambda: _ended(means="cash", is_doubtful=True),
     "saved_offline": lambda: {
         "state": "saved",
-        "passage": passage(**PLATED, vehicle=CAR, quote=QUOTE, record=RECORD),
+        "passage": passage(**PLATED, vehicle=CAR, quote=QUOTE, paid=PAID, record=RECORD),
         "last": _last(ago_ms=0),
         "sync": {**OFFLINE, "oldest_unsent_ms": now_ms()},
     },

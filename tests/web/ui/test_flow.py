@@ -366,7 +366,7 @@ async def test_findings_that_stop_go_to_people(booth: Screen) -> None:
     await booth.page.get_by_role("radio", name="卡不能扣款").click()
     await booth.primary()
     await sign_as_master(booth)
-    await at(booth, "缴费成功")
+    await at(booth, "移动支付已收")
     hand_over, settle = booth.script.commands
     assert hand_over == {"command": "hand_over", "reason": "卡与标签车牌不一致"}
     assert (settle["means"], settle["amount_fen"], settle["operator"]) == ("mobile", 4280, "9001")
