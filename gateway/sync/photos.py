@@ -1,6 +1,8 @@
 """Photos to the centre: content-addressed, resumable, and only after the money has gone.
 
-A damaged or missing file is left out and said so once; it never holds up the others.
+A damaged or missing file is left out for an hour; it never holds up the others. What is new is
+looked for behind what was gone through before, and of that a piece each time, in turn: a photo of
+a clock that was set back and one that the centre lost are found so, and no look is long.
 """
 
 import asyncio
@@ -12,24 +14,37 @@ from typing import NamedTuple
 
 from gateway.errors import CenterUnavailable, StoreUnavailable
 from gateway.store import Store
-from gateway.sync.center import CenterClient, Offset
+from gateway.sync.center import CenterClient, NotAVerdict, Offset
 from gateway.units import Clock
 
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 256 * 1024
-PAGE = 500  # to find what is owed costs a look at all photos that are kept
+LOOKED_AT = 2_000  # photos, owed or not, in one look
+AGAIN_MS, ASKED_AGAIN_MS = 3_600_000, 600_000  # what failed; what got an answer that was none
 TOGETHER = 8  # small ones: the centre syncs each of them, and the line is long
 NOTED = 24
 POLL_S = 5.0
 WISH_S_MAX = 30.0  # of a centre that is busy (interfaces.md §7.7)
 ROUNDS_MAX = 64  # of one photo in one pass: a centre that never says "complete" ends there
 
+LOOK = """
+SELECT e.at_ms, e.sha256, e.size, d.sha256 IS NULL AS is_owed
+FROM evidence e LEFT JOIN evidence_delivery d ON d.sha256 = e.sha256
+WHERE (e.at_ms, e.sha256) > (?, ?) ORDER BY e.at_ms, e.sha256 LIMIT ?
+"""
+
 
 class Photo(NamedTuple):
-    sha256: str
+    """In the order of sending."""
+
     at_ms: int
+    sha256: str
     size: int = 0
+    is_owed: bool = True
+
+
+FIRST = Photo(-1, "")
 
 
 class PhotoPusher:
@@ -50,7 +65,12 @@ class PhotoPusher:
         """`path` finds a photo's file; while `is_money_first()` says so, photos wait."""
         self._store, self._client, self._path = store, client, path
         self._is_money_first, self._clock, self._poll_s = is_money_first, clock, poll_s
-        self._left_out: set[str] = set()
+        self._left_out: dict[str, int] = {}
+        """Photo → monotonic time before which it is not tried again."""
+        self._through = FIRST
+        """All up to here were delivered or left out."""
+        self._again = FIRST
+        """So far they were looked at once more."""
 
     async def run(self) -> None:
         while True:
@@ -66,25 +86,45 @@ class PhotoPusher:
 
     async def drain(self) -> None:
         """Send what can be sent now. Raises: CenterUnavailable; the rest stays owed."""
-        after = Photo("", -1)
-        while not self._is_money_first() and (page := await self._owed(after)):
-            for first in range(0, len(page), NOTED):
-                await self._send_some(page[first : first + NOTED])
-            after = page[-1]
+        if self._is_money_first() or not await self._look_back():
+            return
+        while page := await self._look(self._through):
+            if not await self._send_page(page):
+                return
+            self._through = page[-1]
 
-    async def _send_some(self, photos: Sequence[Photo]) -> None:
-        """Until money has come or the line breaks; what went is noted at once for all: noted one
-        by one, each would wait for a sync of our disk. What a power cut leaves unnoted is asked
-        for and found to be there."""
+    async def _look_back(self) -> bool:
+        """At a piece of what was gone through, once more. False if money has come."""
+        if self._through == FIRST:
+            return True
+        page = await self._look(self._again)
+        if not await self._send_page(page):
+            return False
+        self._again = page[-1] if page and page[-1] < self._through else FIRST
+        return True
+
+    async def _send_page(self, page: Sequence[Photo]) -> bool:
+        """What is owed of it. False if money has come."""
+        owed = [one for one in page if one.is_owed and self._may_try(one.sha256)]
+        for first in range(0, len(owed), NOTED):
+            if not await self._send_some(owed[first : first + NOTED]):
+                return False
+        return True
+
+    async def _send_some(self, photos: Sequence[Photo]) -> bool:
+        """Until money has come (False) or the line breaks; what went is noted at once for all:
+        noted one by one, each would wait for a sync of our disk. What a power cut leaves unnoted
+        is asked for and found to be there."""
         sent = list[str]()
         try:
-            for wave in _waves([one for one in photos if one.sha256 not in self._left_out]):
+            for wave in _waves(photos):
                 if self._is_money_first():
-                    return
+                    return False
                 await self._send_together(wave, sent)
         finally:
             if sent:
                 await self._note(sent)
+        return True
 
     async def _send_together(self, wave: Sequence[Photo], sent: list[str]) -> None:
         """Those that went are in `sent`, also when others did not. Raises: CenterUnavailable."""
@@ -103,21 +143,27 @@ class PhotoPusher:
         )
         return int(rows[0]["n"])
 
-    async def _owed(self, after: Photo) -> Sequence[Photo]:
-        rows = await self._store.rows(
-            "SELECT e.sha256, e.at_ms, e.size FROM evidence e LEFT JOIN evidence_delivery d"
-            " ON d.sha256 = e.sha256 WHERE d.sha256 IS NULL"
-            " AND (e.at_ms, e.sha256) > (?, ?) ORDER BY e.at_ms, e.sha256 LIMIT ?",
-            *(after.at_ms, after.sha256, PAGE),
-        )
-        return [Photo(row["sha256"], row["at_ms"], row["size"]) for row in rows]
+    async def _look(self, after: Photo) -> Sequence[Photo]:
+        rows = await self._store.rows(LOOK, after.at_ms, after.sha256, LOOKED_AT)
+        return [Photo(*row) for row in rows]
+
+    def _may_try(self, sha256: str) -> bool:
+        return self._left_out.get(sha256, 0) <= self._clock.monotonic_ms()
 
     async def _send(self, sha256: str) -> bool:
         body = self._read(sha256)
-        if body is not None and await self._push(sha256, body):
-            return True
-        self._left_out.add(sha256)
+        try:
+            if body is not None and await self._push(sha256, body):
+                self._left_out.pop(sha256, None)
+                return True
+        except NotAVerdict:
+            self._leave_out(sha256, ASKED_AGAIN_MS)  # perhaps it is this one: next time another
+            raise
+        self._leave_out(sha256, AGAIN_MS)
         return False
+
+    def _leave_out(self, sha256: str, for_ms: int) -> None:
+        self._left_out[sha256] = self._clock.monotonic_ms() + for_ms
 
     async def _note(self, sent: Sequence[str]) -> None:
         rows = [(sha256, self._clock.now_ms()) for sha256 in sent]

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.errors import CenterUnavailable
 from gateway.store import Store
-from gateway.sync.center import CenterClient
+from gateway.sync import photos
+from gateway.sync.center import CenterClient, NotAVerdict, Offset
 from gateway.sync.photos import PIECE_BYTES, TOGETHER, PhotoPusher
 from tests.sync.rig import HurriedClock, Truth, until
 
@@ -158,3 +159,63 @@ async def test_small_photos_go_together_and_never_more_than_one_piece_of_bytes(
     assert await pusher.unsent() == 0
     assert max(count for count, _ in seen) == TOGETHER
     assert max(size for _, size in seen) <= PIECE_BYTES
+
+
+async def test_a_photo_that_failed_is_tried_again_after_an_hour(
+    keep: Keep,
+    pusher: PhotoPusher,
+    client: CenterClient,
+    clock: HurriedClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries, is_ill = [0], True
+
+    async def send(_: str, first: int, piece: bytes, size: int) -> Offset:
+        tries[0] += 1
+        return Offset(False, 0, hash_differs=True) if is_ill else Offset(True, size)
+
+    monkeypatch.setattr(client, "send_photo", send)
+    await keep(b"a photo")
+    await pusher.drain()
+    failed, is_ill = tries[0], False
+    await pusher.drain()
+    assert tries[0] == failed
+    clock.ahead_ms += 3_600_000
+    await pusher.drain()
+    assert await pusher.unsent() == 0
+
+
+async def test_a_photo_that_gets_no_answer_holds_up_no_other(
+    keep: Keep, pusher: PhotoPusher, client: CenterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, real = await keep(b"1"), client.send_photo
+    for size in range(2, 6):
+        await keep(b"1" * size)
+
+    async def choosy(sha256: str, *piece: Any) -> Offset:
+        if sha256 == first:
+            raise NotAVerdict("中心对图片的回答是 413")
+        return await real(sha256, *piece)
+
+    monkeypatch.setattr(client, "send_photo", choosy)
+    monkeypatch.setattr(photos, "TOGETHER", 1)
+    with pytest.raises(CenterUnavailable):
+        await pusher.drain()
+    await pusher.drain()
+    assert await pusher.unsent() == 1
+
+
+async def test_what_was_gone_through_is_looked_at_again_piece_by_piece(
+    keep: Keep, pusher: PhotoPusher, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fixture's time of a photo is its length: one of a clock set back comes last."""
+    monkeypatch.setattr(photos, "LOOKED_AT", 2)
+    names = [await keep(b"1" * size) for size in range(2, 9)]
+    await pusher.drain()
+    assert await pusher.unsent() == 0
+    await keep(b"1")
+    lost = "DELETE FROM evidence_delivery WHERE sha256 = ?"
+    await store.write(lambda db: db.execute(lost, (names[5],)).rowcount)
+    for _ in range(5):
+        await pusher.drain()
+    assert await pusher.unsent() == 0
