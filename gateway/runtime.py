@@ -16,6 +16,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, Self, TextIO
 
 from gateway.errors import ConfigInvalid, FolderHeld, GatewayError, StoreUnavailable
@@ -228,10 +229,19 @@ def _shown(name: str, value: object) -> Any:
 
 
 def log_to(stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Send all log lines of this process to `stream` (stderr, for journald) as JSON lines."""
+    """Send all log lines of this process to `stream` (stderr, for journald) as JSON lines; the
+    last one is the bug that it dies of."""
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    sys.excepthook = _last_words
+
+
+def _last_words(kind: type[BaseException], bug: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, Exception):  # somebody pressed Ctrl-C: no bug
+        sys.__excepthook__(kind, bug, trace)
+        return
+    log.critical("the program ends of a bug", exc_info=(kind, bug, trace))
 
 
 def hold(data: Path) -> int:

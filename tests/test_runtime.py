@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,6 +193,15 @@ def logged(**extra: object) -> str:
     logger.info("passage paid", extra=extra)
     logger.removeHandler(handler)
     return stream.getvalue()
+
+
+def test_what_a_program_dies_of_is_one_json_object_too() -> None:
+    code = "from gateway.runtime import log_to; log_to(); raise ValueError('6201204522000000')"
+    told = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=False)
+    (line,) = told.stderr.splitlines()
+    assert told.returncode == 1
+    assert json.loads(line)["level"] == "critical"
+    assert "ValueError: 6201****0000" in json.loads(line)["trace"]
 
 
 def test_a_log_line_is_one_json_object() -> None:

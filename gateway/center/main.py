@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.center.app import Serving, serve_center
 from gateway.center.database import DatabaseAway
+from gateway.runtime import log_to
 
 if TYPE_CHECKING:
     from gateway.center.stream import Broker
@@ -27,9 +29,11 @@ def run(
     dsn: str = "",
     nats: str = "",
 ) -> int:
-    """Serve on loopback until SIGINT or SIGTERM; with `ends_with_stdin` also when stdin closes,
-    which is how a centre started by the demo never outlives it. `dsn`: the book's PostgreSQL.
-    `nats`: servers with commas, from whose stream records are taken too. Returns the exit code."""
+    """Serve on loopback until SIGINT or SIGTERM, and log JSON lines; with `ends_with_stdin` also
+    until stdin closes, which is how a centre started by the demo never outlives it. `dsn`: the
+    book's PostgreSQL. `nats`: servers with commas, from whose stream records are taken too.
+    Returns the exit code."""
+    log_to()
     try:
         broker = _broker(nats, token)
         serving = serve_center(
@@ -38,6 +42,8 @@ def run(
         asyncio.run(_serve(serving, ends_with_stdin))
     except OSError as taken:
         return _refuse(f"端口 {port} 不能使用：{taken.strerror}")
+    except sqlite3.Error as broken:
+        return _refuse(f"数据库 {db} 打不开：{broken}")
     except DatabaseAway as away:
         return _refuse(f"PostgreSQL 没有应答：{away}")
     except ImportError as missing:

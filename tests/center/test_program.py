@@ -14,9 +14,11 @@ import aiohttp
 
 
 @asynccontextmanager
-async def program(db: Path, *more: str) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
+async def program(
+    db: Path, *more: str, stderr: int | None = None
+) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
     args = (sys.executable, "-m", "gateway.center", "--db", str(db), *more)
-    process = await asyncio.create_subprocess_exec(*args, stdin=PIPE, stdout=PIPE)
+    process = await asyncio.create_subprocess_exec(*args, stdin=PIPE, stdout=PIPE, stderr=stderr)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(20):
@@ -57,3 +59,31 @@ async def test_a_taken_port_is_said_in_words(tmp_path: Path) -> None:
             assert refusal["ready"] is False
             assert port in refusal["detail"]
             assert await process.wait() == 1
+
+
+async def test_its_log_is_one_json_object_a_line(tmp_path: Path) -> None:
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "torn.json").write_text("{")
+    more = ("--port", "0", "--parameters", str(tables))
+    async with program(tmp_path / "c.db", *more, stderr=PIPE) as (process, ready):
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"{ready['url']}/v1/parameters") as answer,
+        ):
+            assert answer.status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        told = [json.loads(line) for line in (await process.stderr.read()).splitlines()]
+    assert "torn.json" in [line.get("file") for line in told]
+
+
+async def test_a_book_that_is_none_is_said_in_words(tmp_path: Path) -> None:
+    db = tmp_path / "c.db"
+    db.write_bytes(b"not a database " * 100)
+    async with program(db, "--port", "0", stderr=PIPE) as (process, refusal):
+        assert refusal["ready"] is False
+        assert str(db) in refusal["detail"]
+        assert await process.wait() == 1
+        assert process.stderr is not None
+        assert await process.stderr.read() == b""
