@@ -139,6 +139,16 @@ def _show(given: argparse.Namespace) -> int:
     return 0
 
 
+def _new_log(given: argparse.Namespace) -> int:
+    from gateway.disk.identity import expect_new
+
+    expect_new(given.folder)
+    print(
+        "下次启动会在新的分区里用数据库补齐流水日志；旧分区上最后几秒的流水如果还读得出，请先拷出"
+    )
+    return 0
+
+
 def _export(given: argparse.Namespace) -> int:
     from gateway import courier
 
@@ -245,7 +255,9 @@ def _add_journal(journal: argparse.ArgumentParser) -> None:
     export.set_defaults(command=_export)
     receipt = kinds.add_parser("import-receipt", help="导入中心的离线回执")
     receipt.set_defaults(command=_import_receipt)
-    for kind in (verify, show, export, receipt):
+    new_log = kinds.add_parser("new-log", help="流水日志换了新分区：允许下次启动在空分区上重建")
+    new_log.set_defaults(command=_new_log)
+    for kind in (verify, show, export, receipt, new_log):
         kind.add_argument("folder", type=Path, metavar="DIR", help="数据文件夹")
     verify.add_argument("--key", metavar="PUB", help="DIR 是导出文件时：车道网关的公钥")
     show.add_argument("passage", metavar="PASSAGE", help="过车编号")

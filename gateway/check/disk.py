@@ -10,7 +10,9 @@ from pathlib import Path
 
 from gateway.check.finding import Finding, fail, in_thread, ok, warn
 from gateway.config import Settings
+from gateway.disk import identity
 from gateway.disk.place import block_of, physical_block
+from gateway.errors import ConfigInvalid
 from gateway.spool import log, reserve, segment
 from gateway.spool.repair import QUARANTINE
 from gateway.store import SPOOL
@@ -51,6 +53,10 @@ def _place(settings: Settings) -> Finding:
     if wanted and standing.exists() and standing.resolve() != wanted.resolve():
         told = f"流水日志在 {standing.resolve()}，配置写的是 {wanted}"
         return fail(name, told, "请停机后把整个文件夹移过去；不要只改配置")
+    try:
+        identity.prove(settings.data)
+    except ConfigInvalid as no:
+        return fail(name, no.detail, no.action)
     here, there = _existing(settings.data), _existing(folder)
     is_own = here.stat().st_dev != there.stat().st_dev
     where = "单独的分区" if is_own else "和账本、照片同一个分区"

@@ -4,6 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from gateway.disk import identity
 from gateway.durable import sync_folder
 from gateway.errors import ConfigInvalid
 from gateway.store import SPOOL
@@ -12,23 +13,31 @@ from gateway.store import SPOOL
 def prepare(data: Path, folder: Path | None) -> None:
     """Make `data/spool` a link to `folder`, once. Nothing is ever moved.
 
-    Raises: ConfigInvalid, if there is a log elsewhere already, or the partition is not mounted: a
-    log begun anew on the wrong disk would be a second truth.
+    Raises: ConfigInvalid, if there is a log elsewhere already, or the partition is not mounted
+    (identity.py): a log begun anew on the wrong disk would be a second truth.
     """
     link = data / SPOOL
-    if folder is None:
-        return
     try:
-        if link.is_symlink() or link.exists():
+        if folder and (link.is_symlink() or link.exists()):
             _check(link, folder)
-            return
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        link.symlink_to(folder, target_is_directory=True)
-        sync_folder(data)
+        elif folder:
+            _make(folder)
+            link.symlink_to(folder, target_is_directory=True)
+            sync_folder(data)
+        identity.settle(data)
     except OSError as no:
         raise ConfigInvalid(
-            f"[spool] folder = {folder} 不能用：{no.strerror}", "请建立它，并交给运行网关的用户"
+            f"流水日志的文件夹 {folder or link} 不能用：{no.strerror}",
+            "请建立它，并交给运行网关的用户",
         ) from no
+
+
+def _make(folder: Path) -> None:
+    """It is on disk before the link is, or a power cut leaves one to nowhere."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for made in missing:
+        sync_folder(made.parent)
 
 
 def _check(link: Path, folder: Path) -> None:

@@ -147,6 +147,16 @@ def frames_of(folder: Path, after: int = 0) -> Iterator[Walked]:
             previous = frame.hash
 
 
+def newest_of(folder: Path) -> Frame | None:
+    """The last row that can be read; None for a log without any. Raises: OSError."""
+    read = ((path, segment.read_head(_head_of(path))) for path in _paths(folder))
+    used = sorted(((h.first_seq, p, h) for p, h in read if h), reverse=True)
+    for _, path, head in used:
+        for _, newest in reversed(list(segment.frames(memoryview(path.read_bytes()), head))):
+            return newest
+    return None
+
+
 def _record_damage(db: sqlite3.Connection, name: str) -> Iterator[Damage]:
     chains: dict[str, tuple[int, str]] = {}
     raised = tables.raised(db)

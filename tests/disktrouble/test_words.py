@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,6 @@ def test_the_log_gets_its_own_folder_once_and_is_never_moved(tmp_path: Path) -> 
     (tmp_path / "third").mkdir()
     with pytest.raises(ConfigInvalid, match="不一致"):
         place.prepare(data, tmp_path / "third")
-    other.rmdir()
+    shutil.rmtree(other)
     with pytest.raises(ConfigInvalid, match="没有挂上"):
         place.prepare(data, other)
