@@ -189,8 +189,11 @@ class Lane:
         if command.command not in self._allowed():
             name = command.command
             raise UnexpectedEvent(f"现在不能{NAMES[name]}：{self._why_not(name)}")
-        subject = self._desk.subject(command, self.passage)
-        return self._approvals.ask(self.lane, command, self.passage, who, subject)
+        return self._approvals.ask(self.lane, command, self.passage, who, self.subject(command))
+
+    def subject(self, command: Sensitive) -> dict[str, Any]:
+        """What a master decides about, here or afar (flow/desk.py). Raises: UnexpectedEvent."""
+        return self._desk.subject(command, self.passage)
 
     @property
     def closed_because(self) -> str:

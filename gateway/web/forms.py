@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
+from pydantic import ValidationError
 
-from gateway.errors import NotFound, RequestInvalid
+from gateway.errors import NotFound, RequestInvalid, UnexpectedEvent
 from gateway.flow.lane import Lane
 from gateway.flow.shift import Shift, shift_at
 from gateway.params import Station
@@ -86,11 +87,12 @@ async def _approvals(request: web.Request, say: Say) -> Document:
 
 
 def _question(asked: dict[str, Any], by: str, say: Say) -> list[Block]:
-    photo = asked["photo"]
+    photo, means = asked["photo"], asked["means"]
     return [
         facts(
             (say("plate"), plate(asked)),
             (say("amount"), money(asked["amount_fen"])),
+            (say("means"), say(f"means.{means}")) if means else None,
             (say("entry"), asked["station_name"] or "—"),
             (say("reason"), asked["reason"] or "—"),
             (say("operator"), by),
@@ -118,20 +120,46 @@ async def _master(request: web.Request, say: Say) -> Document:
         waiting = [line(say("master.waiting"), "big"), line(say("master.where"))]
         return {"title": title, "blocks": waiting, "bar": [here], "again_ms": AGAIN_MS}
     path = f"/api/lanes/{lane.lane}/approvals"
-    is_off = command.get("reason") == ""
+    question, can_be = _asked_here(request, lane, command, say)
+    is_off = command.get("reason") == "" or not can_be
     afar = {"label": say("master.afar"), "method": "POST", "path": path, "body": command}
     primary: dict[str, Any] = {"label": say("ok"), "command": command, "off": is_off}
     refused = [_not_given(state, say)] if state in NOT_GIVEN else []
     return {
         "title": title,
         "blocks": [
-            *(refused or [line(say("master.once"))]),
+            *refused,
+            *question,
             *(_reasons(command, say) if command["command"] == "override" else []),
             {"credentials": say("master.number")},
+            line(say("master.once")),
         ],
         "bar": [afar | {"off": is_off}],
         "primary": primary | {"needs_credentials": True},
     }
+
+
+def _asked_here(
+    request: web.Request, lane: Lane, command: dict[str, Any], say: Say
+) -> tuple[list[Block], bool]:
+    """The same question as on a master's own screen, but for the photo: the vehicle stands here.
+    And whether it can be done at all: nobody keys a password for what would be refused."""
+    if command["command"] not in lane.snapshot()["allowed"]:  # busy, or the vehicle has moved on
+        return [], True
+    try:
+        asked = approvals.ASKED.validate_python({**command, **_unsaid(command)})
+        told = lane.subject(asked)
+    except ValidationError as bad:
+        raise RequestInvalid("没有这个要授权的命令") from bad
+    except UnexpectedEvent as no:
+        alert = {"alert": no.detail, "action": no.action, "code": "E-211", "level": "warn"}
+        return [alert], False
+    return _question({**told, "photo": None}, require(request).operator, say), True
+
+
+def _unsaid(command: dict[str, Any]) -> dict[str, str]:
+    """A reason that is still to be chosen."""
+    return {"reason": "—"} if command.get("reason") == "" else {}
 
 
 def _not_given(state: str, say: Say) -> Block:

@@ -359,6 +359,8 @@ means.cash | 现金 | cash
 means.etc_card | ETC 卡 | ETC card
 means.mobile | 移动支付 | mobile
 means.none | 不收费 | none
+means.unpaid | 不收费放行 | none: released
+means | 收费方式 | Means
 state | 状态 | State
 step.fare | 算费核对 | Fare
 step.plate | 车牌照片 | Plate

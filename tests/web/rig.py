@@ -62,6 +62,7 @@ class FakeLane:
         self.frames_taken = 0
         self.allowed = ["read"]
         self.more: dict[str, Any] = {}
+        self.subjects: dict[str, Any] | UnexpectedEvent = {}
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -90,6 +91,11 @@ class FakeLane:
             "problem": None,
             **self.more,
         }
+
+    def subject(self, command: Command) -> dict[str, Any]:
+        if isinstance(self.subjects, UnexpectedEvent):
+            raise self.subjects
+        return {**self.subjects, "means": getattr(command, "means", "")}
 
     def change(self) -> None:
         self.rev += 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.errors import UnexpectedEvent
 from gateway.flow.approvals import Approvals
 from gateway.flow.commands import COMMAND
 from gateway.flow.standing import Standing
@@ -212,6 +213,41 @@ async def test_a_master_is_asked_about_one_command_and_no_other(around: Listener
     told = await look(browser, "master", command="override", reason="")
     assert told["primary"]["off"] is True
     await look(browser, "master", 422, command="save")
+
+
+SUBJECT = {
+    "plate": "甘A12345",
+    "colour": 0,
+    "amount_fen": 4280,
+    "station_name": "兰州东",
+    "reason": "其他",
+    "findings": [{"code": 24, "text": "卡在状态名单内"}],
+    "photo": "ab" * 32,
+}
+
+
+async def test_a_master_at_the_booth_reads_what_he_signs(around: Listener) -> None:
+    around.x03.allowed, around.x03.subjects = ["settle_by_hand", "override"], SUBJECT
+    browser = await around.signed_in()
+    asked = {"command": "settle_by_hand", "means": "cash", "amount_fen": "4280", "reason": "其他"}
+    blocks = (await look(browser, "master", **asked))["blocks"]
+    (facts,) = (dict(block["facts"]) for block in blocks if "facts" in block)
+    assert facts["车牌"] == {"plate": "甘A12345", "colour": 0}
+    assert (facts["金额 元"], facts["收费方式"], facts["原因"]) == ("42.80", "现金", "其他")
+    assert "卡在状态名单内" in json.dumps(blocks, ensure_ascii=False)
+    told = await look(browser, "master", command="override", reason="")
+    assert "甘A12345" in json.dumps(told["blocks"], ensure_ascii=False)
+    assert told["primary"]["off"] is True
+    await look(browser, "master", 422, command="settle_by_hand", means="gold", reason="其他")
+
+
+async def test_no_password_is_asked_for_what_would_be_refused(around: Listener) -> None:
+    around.x03.allowed = ["minimum_fare"]
+    around.x03.subjects = UnexpectedEvent("卡里没有可用的入口信息", "请先输入入口站 Hex 码")
+    told = await look(await around.signed_in(), "master", command="minimum_fare")
+    assert told["primary"]["off"] is True
+    assert told["bar"][0]["off"] is True
+    assert told["blocks"][0]["action"] == "请先输入入口站 Hex 码"
 
 
 async def test_a_shift_is_begun_and_signed_off_from_documents(around: Listener) -> None:

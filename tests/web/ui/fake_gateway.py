@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from gateway.web.drafts import Draft
-from gateway.web.forms import INITIALS
+from gateway.web.forms import INITIALS, _question
 from gateway.web.page import digests
 from gateway.web.page_words import PAGE_WORDS
 from gateway.web.screens import dressed
@@ -280,8 +280,10 @@ def _master(asked: dict[str, str], script: Script) -> dict[str, Any]:
     reasons = [[text, text] for text in REASONS["override"].split()]
     chosen = {"choices": reasons, "name": "reason", "label": "原因", "chosen": asked.get("reason")}
     path = f"/api/lanes/{script.snapshot['lane']}/approvals"
+    subject = {**fixtures.SUBJECT, "means": command.get("means", "")}
     return fixtures.place(
         "站长授权",
+        *_question(subject, "1001", speaking(script.language)),
         *([chosen] if command["command"] == "override" else []),
         {"credentials": "站长工号"},
         bar=[{"label": "远程授权", "method": "POST", "path": path, "body": command}],

@@ -90,6 +90,17 @@ RECORD = {
     "tac": "E5383359",
 }
 
+SUBJECT = {
+    "plate": "甘A12345",
+    "colour": 0,
+    "amount_fen": 4000,
+    "station_name": "兰州东",
+    "reason": "",
+    "findings": [{"code": 24, "text": "卡在状态名单内：挂失，名单更新于 09:12"}],
+    "photo": None,
+}
+"""What a master decides about."""
+
 
 def now_ms() -> int:
     return int(time.time() * 1000)
