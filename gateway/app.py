@@ -180,6 +180,7 @@ class Gateway:
         self.lists = StatusLists(archive, self.shelf, self.client, clock)
         self.downloads = Downloads(self.shelf, self.client, clock, lists=self.lists)
         self.batches = Batches(store, names, clock, self.outbox.settled_elsewhere)
+        self.holdings = Holdings(store, names)
         self.lag = LoopLag(clock)
         self.certificate: tls.Identity | None = None
         self.signer: keys.Signer | None = None
@@ -225,9 +226,10 @@ class Gateway:
 
     def adopt(self, lanes: Iterable[str]) -> None:
         """Lanes whose records are here, named by the configuration or not: all are owed."""
-        known = set(self.reconciler.lanes)
-        self.outbox.adopt(lanes)
-        self.reconciler.lanes += [lane for lane in lanes if lane not in known]
+        found = list(lanes)
+        self.outbox.adopt(found)
+        for part in (self.reconciler, self.batches, self.holdings, self.heartbeats):
+            part.lanes += [lane for lane in found if lane not in part.lanes]
 
     async def greet_center(self) -> None:
         """The centre is there, as of now: do not wait for the next round of every loop."""
@@ -418,14 +420,16 @@ class Gateway:
         }
 
     def _box_of(self, lane: str) -> Box:
-        station = self.stations[lane]
-        lamps = {**station.watch.lamps(), **self._box_lamps(), **station.lane.standing.lamps()}
+        station, devices = self.stations.get(lane), {"lane": "closed"}  # no configuration names it
+        if station is not None:
+            own = {**station.watch.lamps(), **station.lane.standing.lamps()}
+            devices = {key: lamp["state"] for key, lamp in {**self._box_lamps(), **own}.items()}
         left = self.certificate and self.certificate.leaf_expires - beijing(self.clock.now_ms())
         return Box(
             versions={"lane_gateway": __version__, **self.shelf.current().versions},
             rejected=self.shelf.rejected(),
             disk_free_bytes=disk_usage(self.settings.data).free,
-            devices={key: lamp["state"] for key, lamp in lamps.items()},
+            devices=devices,
             certificate_days_left=left.days if left else None,
             lane_key=self.signer.public_hex if self.signer else "",
         )
@@ -659,8 +663,7 @@ def _app(
     ]
     app = create_app(box.parts(), all_tables, guards, is_loopback=is_loopback)
     lan.equip(app)
-    holdings = Holdings(box.store, list(box.lanes))
-    app[pull.PULL] = pull.Pull(box.batches, holdings, box.evidence.path)
+    app[pull.PULL] = pull.Pull(box.batches, box.holdings, box.evidence.path)
     app[pull.CONSUMERS] = {
         pull.token_hash(consumer.token.get_secret_value()): consumer.name
         for consumer in box.settings.consumer

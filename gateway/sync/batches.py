@@ -67,7 +67,7 @@ class Batches:
         seal_age_s: float = SEAL_AGE_S,
     ) -> None:
         """`on_settled` hears that a consumer's verdicts changed the ledger."""
-        self._store, self._lanes, self._clock = store, tuple(lanes), clock
+        self._store, self.lanes, self._clock = store, list(lanes), clock
         self._on_settled, self._seal_count = on_settled, seal_count
         self._seal_age_ms = round(seal_age_s * 1000)
 
@@ -81,7 +81,7 @@ class Batches:
 
     async def seal_due(self) -> None:
         """Seal whatever is full or old enough."""
-        for lane in self._lanes:
+        for lane in tuple(self.lanes):
             while await self._is_due(lane):
                 now_ms = self._clock.now_ms()
                 await self._store.write(partial(self._seal, lane=lane, at_ms=now_ms))

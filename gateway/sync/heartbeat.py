@@ -104,13 +104,13 @@ class Heartbeats:
         """`box(lane)` is asked anew for each heartbeat, and must not wait. `trail`: of the proofs
         that are to be carried; None: there are none."""
         self._trail = trail or Trail(clock)
-        self._client, self._outbox, self._lanes = client, outbox, tuple(lanes)
+        self._client, self._outbox, self.lanes = client, outbox, list(lanes)
         self._clock, self._box, self._every_s = clock, box, every_s
         self.clock_offset_ms: int | None = None
 
     async def run(self) -> None:
         while True:
-            for lane in self._lanes:
+            for lane in tuple(self.lanes):
                 try:
                     await self.beat(lane)
                 except (CenterUnavailable, StoreUnavailable) as no:

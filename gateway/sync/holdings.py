@@ -12,7 +12,10 @@ from gateway.sync.ledger import Ledger
 LINES_MAX = 500
 
 RANGE = "SELECT seq, line FROM record WHERE lane = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"
-BOUNDS = "SELECT min(seq) AS first_seq, max(seq) AS last_seq FROM record WHERE lane = ?"
+BOUNDS = """
+SELECT (SELECT min(seq) FROM record WHERE lane = ?1) AS first_seq,
+  (SELECT max(seq) FROM record WHERE lane = ?1) AS last_seq
+"""
 SHIFT = "SELECT id, lane, operator, shift, opened_ms, closed_ms FROM shift WHERE id = ?"
 SHIFT_RANGE = """
 SELECT lane, min(seq) AS first_seq, max(seq) AS last_seq, count(*) AS count,
@@ -31,7 +34,7 @@ class Holdings:
     """Questions about records that are kept, delivered or not."""
 
     def __init__(self, store: Store, lanes: Sequence[str]) -> None:
-        self._store, self._ledger, self.lanes = store, Ledger(store), tuple(lanes)
+        self._store, self._ledger, self.lanes = store, Ledger(store), list(lanes)
 
     async def lines(self, lane: str, from_seq: int, to_seq: int) -> list[tuple[int, str]]:
         """Frozen lines with their seq, at most 500; ask again from the last one + 1."""

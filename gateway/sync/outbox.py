@@ -92,7 +92,7 @@ class Outbox:
     def adopt(self, lanes: Iterable[str]) -> None:
         """Lanes that a configuration no longer names, and whose records are here."""
         for lane in lanes:
-            self._routes.setdefault(lane, Route(lane))
+            self._routes.setdefault(lane, Route(lane, is_retired=True))
 
     async def is_refused(self, lane: str, seq: int) -> bool:
         """The centre refused this record, and it was not settled since."""
@@ -178,7 +178,7 @@ class Outbox:
         if not lost:
             if high_water >= (route.floor or 0):
                 route.doubt_pause_s = 0.0
-            if high_water > max(route.floor or 0, route.cursor):
+            if high_water > max(route.floor or 0, route.cursor) and not route.is_retired:
                 await self._raise(lane, high_water)
             return
         facts = {"lane": lane, "high_water": high_water, "count": lost}

@@ -40,6 +40,8 @@ class Route:
     """Where one lane's sending stands."""
 
     lane: str
+    is_retired: bool = False
+    """No configuration names it: nothing more is saved here, somebody else may."""
     floor: int | None = None
     """Everything up to here is settled; None = not looked yet."""
     lowered: int = 0

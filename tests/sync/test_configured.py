@@ -285,6 +285,24 @@ async def test_a_change_of_the_configuration_leaves_the_queue_as_it_is(
     assert queue(folder) == before
 
 
+async def test_a_lane_that_was_taken_out_is_still_sealed_shown_and_heard_of(
+    tmp_path: Path,
+) -> None:
+    async with gateway(settings(tmp_path, CHANGES["nothing"]), SystemClock()) as box:
+        await logged(box.store, "X03", 1)
+        await logged(box.store, "X04", 1)
+    async with gateway(settings(tmp_path, CHANGES["a lane taken out"]), SystemClock()) as box:
+        await box.batches.seal_due()
+        assert {one["lane"] for one in await box.batches.manifests(0, 10)} == {"X03", "X04"}
+        assert list(box.holdings.lanes) == list(box.heartbeats.lanes) == ["X04", "X03"]
+        assert await box.holdings.lines("X03", 1, 9)
+        told = box.heartbeats._compose("X03", SAVED_MS)
+        assert (told.backlog.count, told.devices) == (1, {"lane": "closed"})
+        await box.outbox.heard("X03", 50, box.outbox.marks("X03"))
+        raised = await box.store.rows("SELECT lane FROM journal WHERE event = 'lane_raised'")
+        assert not raised, "what another box saves there is not lost here"
+
+
 def _renamed(told: Told) -> None:
     told["lane"][0]["name"] = "X3A"
 
