@@ -133,7 +133,7 @@ class Heartbeats:
         try:
             answer = await self._client.heartbeat(beat)
         except CenterUnavailable as no:
-            self._trail.unanswered(beat.proof, no)
+            self._trail.unanswered(no)
             raise
         self._trail.answered(beat.proof, answer.proof)
         return answer

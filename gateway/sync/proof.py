@@ -94,10 +94,11 @@ class Trail:
 
     # ---- at the centre ----
 
-    def unanswered(self, carried: Mark | None, no: CenterUnavailable) -> None:
-        """The heartbeat had no proper answer: from nobody, or from somebody."""
+    def unanswered(self, no: CenterUnavailable) -> None:
+        """A heartbeat had no proper answer: from nobody, or from somebody. Whatever it carried:
+        the next one goes by the same line."""
         is_theirs = isinstance(no, NotAVerdict) or no.retry_after_s is not None
-        if self._is_awaited(carried):
+        if self._station is Station.LINE:
             self.stop(no.detail, Station.CENTER if is_theirs else Station.LINE)
 
     def answered(self, carried: Mark | None, echo: Any) -> None:
@@ -116,7 +117,9 @@ class Trail:
     def told(self) -> Proven:
         now_ms = self._clock.monotonic_ms()
         age_s = None if self._whole_ms is None else (now_ms - self._whole_ms) // 1000
-        if stop := self._stop or self._late(now_ms):
+        stops = [stop for stop in (self._stop, self._late(now_ms)) if stop]
+        # What hangs on the box does not hide behind a dead line.
+        if stop := min(stops, key=lambda stop: stop[0], default=None):
             return Proven(age_s, stop[0].name.lower(), stop[1], self._is_echoed)
         return Proven(age_s, "", self._pause, self._is_echoed)
 

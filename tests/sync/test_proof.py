@@ -231,6 +231,25 @@ def test_an_answer_to_the_one_before_proves_nothing_of_this_one(trail: Trail) ->
     assert trail.told().age_s == 0
 
 
+def test_a_disk_that_hangs_is_told_though_the_line_is_dead(trail: Trail, still: StillClock) -> None:
+    read_back(trail, MARK)
+    trail.unanswered(CenterUnavailable("连不上中心"))
+    still.ms += LATE_MS
+    assert trail.told().detail == "连不上中心"
+    trail.begin()
+    assert trail.told().stopped_at == "line"
+    still.ms += LATE_MS
+    assert trail.told().stopped_at == "log"
+
+
+def test_a_line_that_hangs_is_told_though_another_one_is_ready_meanwhile(trail: Trail) -> None:
+    """What left with the one before comes by the same line."""
+    read_back(trail, MARK)
+    read_back(trail, OTHER)
+    trail.unanswered(CenterUnavailable("中心没有按时回答"))
+    assert trail.told().stopped_at == "line"
+
+
 def test_a_stop_is_told_until_one_comes_further(trail: Trail, still: StillClock) -> None:
     """Not forgotten while the next one is on its way there."""
     read_back(trail, MARK)
@@ -245,7 +264,7 @@ def test_a_stop_is_told_until_one_comes_further(trail: Trail, still: StillClock)
     assert trail.told() == Proven(600, "tables", "读不回来", True)
     trail.read_back(OTHER)
     assert trail.told() == Proven(600, "", "", True)
-    trail.unanswered(OTHER, CenterUnavailable("中心忙", 2.0))
+    trail.unanswered(CenterUnavailable("中心忙", 2.0))
     assert trail.told() == Proven(600, "center", "中心忙", True)
-    trail.unanswered(OTHER, NotAVerdict("中心回答 502"))
+    trail.unanswered(NotAVerdict("中心回答 502"))
     assert trail.told() == replace(Proven(600, "center", "", True), detail="中心回答 502")
