@@ -37,7 +37,7 @@ class Page {
 
   get shown() { return this.view === 'lane' ? this.doc.name : this.view; }
   get isBusy() { return !!this.pending || !!this.s?.busy || (!!this.link.lane && !this.link.isUp); }
-  get isMine() { return !this.s?.passage || this.s.passage.owner === this.session?.owner; }
+  get isMine() { return !this.s?.passage || this.s.state === 'saved' || this.s.passage.owner === this.session?.owner; }
 
   can(command) { return !!this.s && [...this.s.allowed, ...this.s.standing.allowed].includes(command); }
 
@@ -102,7 +102,9 @@ class Page {
     else sessionStorage.removeItem('draft');
   }
 
+  /** Another's vehicle is looked at only. */
   set(patch) {
+    if (!this.isMine) return;
     this.error = null;
     this.nudge = '';
     this.keep({ ...this.draft, ...patch });

@@ -1,7 +1,7 @@
 /** What a person can do. */
 import { ask, pause } from './link.js';
 import { byCode, press } from './plate.js';
-import { axlesOf, before, classOf, edited, isTruck, kilosOf, plateOf, typeOf } from './state.js';
+import { axlesOf, before, classOf, edited, fenOf, isTruck, kilosOf, plateOf, reasonOf, typeOf } from './state.js';
 import { fill, keyed, learn, t } from './text.js';
 import { unlock } from './sound.js';
 
@@ -9,6 +9,7 @@ export const API = 1;
 const HEX_LENGTH = 8;
 
 const can = command => app => app.can(command);
+const may = command => app => app.isMine && app.can(command);
 const send = command => app => app.send({ command });
 const why = list => app => app.go('why', { list });
 
@@ -20,24 +21,24 @@ export const DEEDS = {
   more: [app => app.shown === 'plate', app => app.keyPlate('更多')],
   help: [],
   read: [can('read'), app => app.read()],
-  plate: [can('submit_plate'), app => app.set({ look: 'plate' })],
-  photo: [app => app.shown === 'plate', app => { app.shot += 1; app.set({ photo: null }); }],
-  vehicle: [can('classify'), app => app.set({ look: 'vehicle' })],
-  class: [can('classify'), app => { app.set({ look: 'vehicle' }); app.open('pick', { title: t('class'), pairs: app.pairsOf('vehicle_classes'), then: code => app.set({ class: code }) }); }],
-  weigh: [app => app.shown === 'vehicle' && isTruck(typeOf(app.draft, app.s)), app => app.open('weigh')],
-  quote: [can('quote'), send('quote')],
-  minimum: [can('minimum_fare'), app => app.go('master', { command: 'minimum_fare' })],
+  plate: [may('submit_plate'), app => app.set({ look: 'plate' })],
+  photo: [app => app.shown === 'plate' && app.isMine, app => { app.shot += 1; app.set({ photo: null }); }],
+  vehicle: [may('classify'), app => app.set({ look: 'vehicle' })],
+  class: [may('classify'), app => { app.set({ look: 'vehicle' }); app.open('pick', { title: t('class'), pairs: app.pairsOf('vehicle_classes'), then: code => app.set({ class: code }) }); }],
+  weigh: [app => app.shown === 'vehicle' && app.isMine && isTruck(typeOf(app.draft, app.s)), app => app.open('weigh')],
+  quote: [may('quote'), send('quote')],
+  minimum: [may('minimum_fare'), app => app.go('master', { command: 'minimum_fare' })],
   save: [app => app.can('save') && app.isMine && app.shown === 'fare', app => app.press(() => app.send({ command: 'save' }))],
   suspend: [app => app.can('suspend') && app.isMine, send('suspend')],
-  prove: [can('prove'), send('prove')],
-  handOver: [can('hand_over'), why('handover')],
-  cardGone: [can('hand_over'), why('gone')],
-  override: [can('override'), app => app.go('master', { command: 'override', reason: '' })],
-  stations: [can('confirm_entry'), app => app.go('stations')],
-  entryCard: [app => app.can('confirm_entry') && app.s.policy.hex_from_card && !!app.cardHex(), app => app.confirmEntry('card', app.cardHex())],
-  noPhoto: [can('submit_plate'), why('photo')],
+  prove: [may('prove'), send('prove')],
+  handOver: [may('hand_over'), why('handover')],
+  cardGone: [may('hand_over'), why('gone')],
+  override: [may('override'), app => app.go('master', { command: 'override', reason: '' })],
+  stations: [may('confirm_entry'), app => app.go('stations')],
+  entryCard: [app => app.isMine && app.can('confirm_entry') && app.s.policy.hex_from_card && !!app.cardHex(), app => app.confirmEntry('card', app.cardHex())],
+  noPhoto: [may('submit_plate'), why('photo')],
   takeOver: [app => !app.isMine && app.session.owner === 'booth' && app.can('suspend'), app => app.open('sure', { text: t('What it has not sent is lost.'), then: () => app.takeOver() })],
-  settle: [can('settle_by_hand'), app => app.go('master', { command: 'settle_by_hand', means: app.draft.means, reason: app.draft.reason, amount_fen: app.draft.means === 'unpaid' ? 0 : app.draft.fen })],
+  settle: [may('settle_by_hand'), app => app.go('master', { command: 'settle_by_hand', means: app.draft.means, reason: reasonOf(app.draft, app.s), amount_fen: app.draft.means === 'unpaid' ? 0 : fenOf(app.draft, app.s) })],
   entry: [app => app.can('confirm_entry') && app.isMine && app.draft.hex.length === HEX_LENGTH, app => app.confirmEntry('typed', app.draft.hex)],
   next: [app => app.s.state === 'saved', app => app.dismiss()],
   stay: [app => app.s.state === 'saved' && app.held !== app.s.passage.id && !app.s.problem, app => app.hold()],

@@ -15,7 +15,7 @@ export function template(app) {
   const own = SCREENS[app.shown]?.(app) ?? {};
   const { title, look = '', body = nothing, side = isLane && blocks(app, doc.beside ?? s.side), bar = [], primary: main, isPlace, ownTrouble } = isLane ? { ...doc, ...own, body: html`${blocks(app, doc.blocks)}${own.body ?? nothing}` } : own;
   return html`<div class="shell ${hasStrip ? 'with-strip' : ''} ${isLane ? 'with-steps' : ''}" ?inert=${!!app.dialog}>${top(app)}${hasStrip ? strip(app) : nothing}${isLane ? steps(s.steps, doc) : nothing}
-    <main class="work ${look}"><h1>${title}</h1>${ownTrouble ? nothing : trouble(app)}${isPlace ? html`<div class="scroll" tabindex="0" role="region" aria-label=${title}>${body}</div>` : body}</main>
+    <main class="work ${look}"><h1>${title}</h1>${isLane && !app.isMine && !ownTrouble ? html`<div class="hand">${owner(app)}</div>` : nothing}${ownTrouble ? nothing : trouble(app)}${isPlace ? html`<div class="scroll" tabindex="0" role="region" aria-label=${title}>${body}</div>` : html`<div class="body" ?inert=${isLane && !app.isMine}>${body}</div>`}</main>
     ${isLane ? html`<aside class="side" tabindex="0" aria-label=${t('This vehicle')}>${doc.beside ? nothing : owner(app)}${side}</aside>` : nothing}<footer class="bar">${isPlace ? back(() => app.leave()) : nothing}${foot(app, bar, main)}</footer></div>${app.dialog ? over(app, DIALOGS[app.dialog.kind](app)) : nothing}`;
 }
 

@@ -5,7 +5,7 @@ import { alert, deed, trouble } from './frame.js';
 import { capsOf } from './keys.js';
 import { big, blocks, button, choices, credentials, deedOf, hint, html, key, nothing, NUMBERS, pad, picker } from './parts.js';
 import * as rules from './plate.js';
-import { axlesOf, classOf, doubts, isTruck, kilosOf, plateOf, plateReady, typeOf, typeSaid } from './state.js';
+import { axlesOf, classOf, doubts, fenOf, isTruck, kilosOf, plateOf, plateReady, reasonOf, typeOf, typeSaid } from './state.js';
 import { t, tonnes, yuan } from './text.js';
 
 const SLOW_MS = 5000;
@@ -31,13 +31,16 @@ export const SCREENS = {
   idle: app => ({ body: told(app) }),
 
   held(app) {
-    const { draft } = app;
+    const { draft, s } = app;
     const isUnpaid = draft.means === 'unpaid';
-    const choose = (name, label, pairs) => html`<h2>${label}</h2>${choices(label, pairs, draft[name], value => app.set({ [name]: value }))}`;
+    const fen = fenOf(draft, s);
+    const reason = reasonOf(draft, s);
+    const pairs = app.reasons(s.state === 'disputed' ? 'gone' : 'handover');
     return {
-      look: 'held', primary: [t('settle'), () => app.act('settle'), !draft.reason || !(isUnpaid || Number(draft.fen)) || !app.may('settle')],
-      body: html`<div class="two"><div>${choose('means', t('Means'), ['cash', 'mobile', 'unpaid'].map(means => [means, t(means)]))}${choose('reason', t('Reason'), app.reasons('settle'))}</div>
-        <div><p class="figure">${yuan(isUnpaid ? 0 : Number(draft.fen))}</p>${pad(NUMBERS, char => app.keyDigits('fen', char), 'num', isUnpaid)}</div></div>`,
+      look: 'held', primary: [t('settle'), () => app.act('settle'), !reason || !(isUnpaid || fen) || !app.may('settle')],
+      body: html`<div class="two"><div><h2>${t('Means')}</h2>${choices(t('Means'), ['cash', 'mobile', 'unpaid'].map(means => [means, t(means)]), draft.means, means => app.set({ means }))}
+        <h2>${t('Reason')}</h2>${button(reason, () => app.open('pick', { title: t('Reason'), pairs, then: chosen => app.set({ reason: chosen }) }))}</div>
+        <div><p class="figure">${yuan(isUnpaid ? 0 : fen)}</p>${pad(NUMBERS, char => app.keyDigits('fen', char), 'num', isUnpaid)}</div></div>`,
     };
   },
 
@@ -63,9 +66,9 @@ export const SCREENS = {
     const nameOf = code => app.nameIn('vehicle_types', code);
     return {
       look: 'vehicles', primary: [t('Confirm vehicle'), () => app.submitVehicle(), type === null || !app.isMine || (isTruck(type) && kilosOf(draft, s) === null)],
-      body: html`${choices(t('Type'), app.pairsOf('vehicle_types'), type, code => app.set({ type: code, axles: null }), 'types')}${choices(t('class'), app.pairsOf('vehicle_classes'), classOf(draft, s), code => app.set({ class: code }), 'classes booth')}
-        ${button(app.nameIn('vehicle_classes', classOf(draft, s)), () => app.act('class'), { look: 'hand' })}${isTruck(type) ? weight(app, type) : hint(t('No weight'))}
-        ${said && type !== null && said !== type ? alert(app, { code: 'E-205', level: 'warn', detail: t('Chosen {chosen}, card {card}', { chosen: nameOf(type), card: nameOf(said) }) }, button(t('Back to {name}', { name: nameOf(said) }), () => app.set({ type: said }))) : nothing}`,
+      body: html`${said && type !== null && said !== type ? alert(app, { code: 'E-205', level: 'warn', detail: t('Chosen {chosen}, card {card}', { chosen: nameOf(type), card: nameOf(said) }) }, button(t('Back to {name}', { name: nameOf(said) }), () => app.set({ type: said, axles: null }))) : nothing}
+        ${choices(t('Type'), app.pairsOf('vehicle_types'), type, code => app.set({ type: code, axles: null }), 'types')}${choices(t('class'), app.pairsOf('vehicle_classes'), classOf(draft, s), code => app.set({ class: code }), 'classes booth')}
+        ${button(app.nameIn('vehicle_classes', classOf(draft, s)), () => app.act('class'), { look: 'hand' })}${isTruck(type) ? weight(app, type) : hint(t('No weight'))}`,
     };
   },
 
@@ -93,6 +96,7 @@ function say(app) {
   const { draft, s, code } = app;
   const { editor } = draft;
   const warn = (...words) => hint(`▲ ${t(...words)}`, 'warn');
+  if (!app.error && !app.isMine) return warn(s.held_by);
   if (app.error || s.problem) return trouble(app);
   if (app.nudge) return warn(app.nudge);
   const alike = editor.at < editor.chars.length ? rules.lookAlikes(editor, editor.at) : [];

@@ -6,7 +6,7 @@ least => {
   const name = e => `${e.className}:${(e.innerText || e.name || '').trim().slice(0, 12)}`;
   const scope = document.querySelector('.dialog') ? '.dialog ' : '';
   const targets = all(['button', 'label.button', 'input'].map(each => scope + each).join());
-  const inScroll = e => e.closest('.scroll, .side, .dialog, .center');
+  const inScroll = e => e.closest('.scroll, .side, .dialog, .center, :is(.vehicles, .fares):has(.alert)');
   const small = targets.filter(e => {
     const { width, height } = box(e);
     return width < (e.matches('.cell, .colour') ? 40 : 44) || Math.round(height) < least;
@@ -16,7 +16,7 @@ least => {
     return q.right > innerWidth + 1 || q.left < -1 || (!inScroll(e) && q.bottom > innerHeight + 1);
   }).map(name);
   const over = all('.shell, .top, .strip, .steps, .work:not(.center), .bar, .say, .dialog, .side', e =>
-    e.scrollWidth - e.clientWidth > 0 || (!e.matches('.dialog, .side') && e.scrollHeight - e.clientHeight > 0))
+    e.scrollWidth - e.clientWidth > 0 || (!e.matches('.dialog, .side, :is(.vehicles, .fares):has(.alert)') && e.scrollHeight - e.clientHeight > 0))
     .map(e => `${e.className} ${e.scrollWidth - e.clientWidth},${e.scrollHeight - e.clientHeight}`);
   const cut = targets.filter(e => !e.matches('.photo')).filter(e => e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1).map(name);
   return { small, outside, over, cut };

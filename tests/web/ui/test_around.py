@@ -9,6 +9,7 @@ from playwright.async_api import FileChooser
 from tests.web.ui import around, fixtures
 from tests.web.ui.conftest import Screen
 from tests.web.ui.test_flow import at, sent
+from tests.web.ui.test_layout import MEASURE
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 ASKED = {"id": "A1", "command": "minimum_fare", "expires_at_ms": 0}
@@ -175,6 +176,52 @@ async def test_a_press_meant_for_the_button_before_confirms_no_pairing(booth: Sc
     async with asyncio.timeout(8):
         while "/api/pairings/offer-1/confirm" not in booth.script.seen:
             await asyncio.sleep(0.02)
+
+
+async def test_what_another_screen_has_saved_is_nobodys_any_more(booth: Screen) -> None:
+    aside = fixtures.snapshot("idle_suspended")["suspended"]
+    await booth.show("saved", suspended=aside)
+    booth.script.snapshot["passage"]["owner"] = "handheld:2"
+    booth.script.snapshot["rev"] += 1
+    await booth.script.push()
+    await booth.page.wait_for_selector(".work h1:has-text('等待来车')")
+    await booth.settle()
+    assert not await booth.page.get_by_text("正在手持机上处理").count()
+    await booth.page.get_by_role("button", name="2 辆车挂起").click()
+    await at(booth, "挂起的车")
+
+
+OTHERS = ("plate", "vehicle_truck", "priced", "refused_master", "held", "doubtful", "agreed")
+
+
+@pytest.mark.parametrize("size", [(1024, 768), (360, 640)])
+async def test_nothing_of_anothers_vehicle_can_be_changed_and_every_screen_says_so(
+    booth: Screen, size: tuple[int, int]
+) -> None:
+    faults: dict[str, Any] = {}
+    alive = """() => [...document.querySelectorAll('.work button, .bar button')]
+        .filter(b => !b.disabled && !b.closest('[inert]')).map(b => b.textContent)"""
+    for state in OTHERS:
+        await booth.page.set_viewport_size({"width": size[0], "height": size[1]})
+        await booth.show(state)
+        booth.script.snapshot["passage"]["owner"] = "handheld:2"
+        booth.script.snapshot["rev"] += 1
+        await booth.script.push()
+        await booth.page.wait_for_selector(f":root[data-rev='{booth.script.snapshot['rev']}']")
+        assert await booth.page.get_by_text("正在手持机上处理").locator("visible=true").count()
+        before = await booth.page.locator(".shell").inner_text()
+        for key in ("Digit1", "KeyB", "F3", "F4", "F5", "F6", "F7", "F9", "F10", "Backspace"):
+            await booth.page.keyboard.press(key)
+        await booth.settle()
+        for key in ("F6", "F7", "F9"):
+            await booth.page.keyboard.press(key)
+        assert await booth.page.locator(".shell").inner_text() == before, state
+        left = {each.rstrip() for each in await booth.page.evaluate(alive)}
+        assert left <= {"接管", "挂起F11"}, (state, left)
+        found = await booth.page.evaluate(MEASURE, 46)
+        faults |= {state: found} if any(found.values()) else {}
+    assert faults == {}
+    assert booth.script.commands == []
 
 
 async def test_an_idle_screen_locks_itself_a_busy_one_does_not(booth: Screen) -> None:

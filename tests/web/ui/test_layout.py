@@ -87,6 +87,49 @@ async def test_no_place_dialog_or_start_sticks_out(booth: Screen) -> None:
     assert faults == {}, told(faults)
 
 
+PROBLEMS = {
+    "plate": ("E-203", "没有拍到照片：相机没有应答", "再拍一次，用手持机拍，或记原因后无照片继续"),
+    "vehicle_truck": ("E-206", "没有称重数据：称台没有应答", "再取一次，或人工填写"),
+    "priced": (
+        "E-212",
+        "Hex码和入口站不一致：输入 62010A3E，入口站是兰州东",
+        "请重新输入，或按站名找",
+    ),
+    "unpriced": ("E-211", "路径还原失败，上级也算不出", "请核对入口站，或按最小费额计费"),
+    "held": ("E-221", "站长工号或密码不对，还可以试 4 次", "请核对"),
+}
+
+
+@pytest.mark.parametrize("state", PROBLEMS)
+async def test_a_low_handheld_shows_what_to_do_and_the_number(booth: Screen, state: str) -> None:
+    number, detail, action = PROBLEMS[state]
+    await booth.page.set_viewport_size({"width": 360, "height": 640})
+    await booth.show(state, **fixtures.problem(number, detail, action))
+    said = booth.page.locator(".work .alert p")
+    assert await said.inner_text() == f"{action} {number}"
+    assert await said.evaluate("p => getComputedStyle(p).clipPath") == "none"
+    found = await booth.page.evaluate(MEASURE, LEAST_LOW)
+    assert not any(found.values()), found
+
+
+async def test_a_lorry_of_another_type_than_its_card_can_be_mended_on_a_low_handheld(
+    booth: Screen,
+) -> None:
+    await booth.page.set_viewport_size({"width": 360, "height": 640})
+    await booth.show("vehicle_truck")
+    await booth.page.get_by_role("radio", name="货六").click()
+    back = booth.page.get_by_role("button", name="改回货二")
+    bar, box = await booth.page.locator(".bar").bounding_box(), await back.bounding_box()
+    assert bar
+    assert box
+    assert box["y"] + box["height"] <= bar["y"]
+    last = booth.page.locator(".axles .option").last
+    await last.scroll_into_view_if_needed()
+    await last.click()
+    await back.click()
+    assert await booth.page.locator(".axles .option").last.get_attribute("aria-checked") == "false"
+
+
 async def test_night_follows_the_system_and_the_setting(booth: Screen) -> None:
     background = "getComputedStyle(document.querySelector('.shell')).color"
     await booth.show("idle")
