@@ -376,7 +376,6 @@ why.gone | 卡怎么了？ | What became of the card?
 why.handover | 为什么转特情？ | Why hand over?
 why.photo | 为什么没有照片？ | Why no photo?
 why.override | 原因 | Reason
-why.settle | 原因 | Reason
 why.weigh | 原因 | Reason
 state.agreed | 数据保存 | Save
 state.cancelled | 已取消 | Cancelled
@@ -451,7 +450,6 @@ REASONS = {
     "gone": "司机拿走卡 卡损坏 车已离开 其他",
     "handover": "无入口信息 卡与标签车牌不一致 在状态名单内 标签未插卡 卡或标签损坏 收费金额调整"
     " 标签被拆卸 余额不够 其他",
-    "settle": "卡不能扣款 无入口信息 在状态名单内 其他",
     "override": "已核对实车 证件齐全 名单已解除 其他",
     "weigh": "称台故障 跟车过磅 轴数识别错 其他",
     "photo": "相机故障 雨雪遮挡 车已驶过 其他",

@@ -42,6 +42,11 @@ export const typeOf = (draft, s) => draft.type ?? s.passage.vehicle.type ?? type
 
 export const classOf = (draft, s) => draft.class ?? s.passage.vehicle.class ?? 0;
 
+/** What is due until another sum is keyed, and why it came to people until another reason is chosen. */
+export const fenOf = ({ fen }, { passage }) => Number(fen || passage.quote?.amount_fen || 0);
+
+export const reasonOf = ({ reason }, { passage }) => reason || passage.reason;
+
 export const isTruck = type => type !== null && type > 10;
 
 /** Axles most likely for a type (JT/T 489-2019); the collector corrects them. */

@@ -391,7 +391,7 @@ STATES: dict[str, Any] = {
         PLATED | {"vehicle": CAR, "quote": QUOTE},
         **problem("E-301", "扣款时断过电，结果还不知道", "请放回同一张卡"),
     ),
-    "disputed": _at("disputed", PLATED | {"vehicle": CAR, "quote": QUOTE}),
+    "disputed": _at("disputed", PLATED | {"vehicle": CAR, "quote": QUOTE, "reason": "司机拿走卡"}),
     "saved": lambda: {
         "state": "saved",
         "passage": passage(**PLATED, vehicle=CAR, quote=QUOTE, paid=PAID, record=RECORD),
@@ -428,7 +428,10 @@ STATES: dict[str, Any] = {
     ),
     "held": _at(
         "held",
-        {"findings": [{"code": 41, "level": "stops", "text": "卡：甘A12345 标签：甘A54321"}]},
+        {
+            "findings": [{"code": 41, "level": "stops", "text": "卡：甘A12345 标签：甘A54321"}],
+            "reason": "卡与标签车牌不一致",
+        },
     ),
 }
 

@@ -363,13 +363,46 @@ async def test_findings_that_stop_go_to_people(booth: Screen) -> None:
     await booth.page.get_by_role("radio", name="移动支付").click()
     for digit in "4280":
         await booth.key(digit)
-    await booth.page.get_by_role("radio", name="卡不能扣款").click()
+    await booth.settle()
     await booth.primary()
     await sign_as_master(booth)
     await at(booth, "移动支付已收")
     hand_over, settle = booth.script.commands
     assert hand_over == {"command": "hand_over", "reason": "卡与标签车牌不一致"}
     assert (settle["means"], settle["amount_fen"], settle["operator"]) == ("mobile", 4280, "9001")
+    assert settle["reason"] == "卡与标签车牌不一致", "a reason is asked for once"
+
+
+async def test_what_is_due_and_why_stand_there_until_somebody_says_otherwise(
+    booth: Screen,
+) -> None:
+    await booth.show("disputed")
+    await at(booth, "存疑")
+    figure = booth.page.locator(".figure")
+    assert await figure.inner_text() == "42.80"
+    await booth.key("5")
+    assert await figure.inner_text() == "0.05"
+    await booth.key("清")
+    assert await figure.inner_text() == "42.80"
+    await booth.page.get_by_role("button", name="司机拿走卡").click()
+    await booth.page.locator(".dialog .option:has-text('卡损坏')").click()
+    await booth.page.wait_for_selector(".work button:has-text('卡损坏')")
+    await booth.settle()
+    await booth.primary()
+    await sign_as_master(booth)
+    await at(booth, "已收")
+    (settle,) = booth.script.commands
+    assert (settle["amount_fen"], settle["reason"]) == (4280, "卡损坏")
+
+
+async def test_the_lowest_screen_says_whose_money_is_settled_by_hand(hand: Screen) -> None:
+    await hand.page.set_viewport_size({"width": 360, "height": 640})
+    await hand.show("disputed")
+    assert await hand.page.locator(".strip .plate").is_visible()
+    assert "42.80" in await hand.page.locator(".strip .amount").inner_text()
+    assert await hand.page.locator(".work h1").evaluate(
+        "e => getComputedStyle(e).clipPath === 'none'"
+    )
 
 
 async def test_an_unknown_result_is_never_called_a_failure(booth: Screen) -> None:
