@@ -45,6 +45,15 @@ SELECT b.batch, b.lane, b.first_seq, b.last_seq, b.count, b.sum_fen, b.sha256, b
    AND d.seq BETWEEN b.first_seq AND b.last_seq AND d.verdict <> 'refused') AS delivered
 FROM batch b WHERE b.batch > ? ORDER BY b.batch LIMIT ?
 """
+JUDGED = "INSERT OR IGNORE INTO judged (consumer, batch, seq) VALUES (?, ?, ?)"
+LEFT = """
+SELECT (SELECT count FROM batch WHERE batch = ?2)
+  - (SELECT count(*) FROM judged WHERE consumer = ?1 AND batch = ?2)
+"""
+NEXT = """
+SELECT n.batch, EXISTS (SELECT 1 FROM judged WHERE consumer = ?1 AND batch = n.batch AND seq = 0)
+FROM (SELECT min(batch) AS batch FROM batch WHERE batch > ?2) n
+"""
 MOVE = """
 INSERT INTO consumer (name, cursor, at_ms) VALUES (?, ?, ?)
 ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, at_ms = excluded.at_ms
@@ -108,8 +117,10 @@ class Batches:
     async def settle(self, consumer: str, batch: int, sayings: Sequence[Any]) -> dict[str, Any]:
         """A consumer's verdicts on one batch, into the common ledger.
 
-        The cursor moves when every record of the batch has a verdict other than `retry` and the
-        batch is the consumer's next. Returns `{batch, cursor, settled, retry}`. Raises: NotFound.
+        A record is judged once this consumer gave it a verdict other than `retry`, in however
+        many calls; the cursor moves over each batch that is judged whole, none left out. Returns
+        `{batch, cursor, settled, retry}`: of the batch's records so many are judged, and not.
+        Raises: NotFound.
         """
         at_ms = self._clock.now_ms()
         settled = await self._store.write(lambda db: _settle(db, consumer, batch, sayings, at_ms))
@@ -159,19 +170,36 @@ def _settle(
     verdicts = pick_verdicts([Line(seq, id_, b"") for seq, id_ in ids], sayings)
     for verdict in verdicts:
         mark(db, lane, verdict, consumer, at_ms)
-    left = sum(verdict.verdict == "retry" for verdict in verdicts)
-    cursor = _move(db, consumer, batch, at_ms, is_settled=not left)
+    judged = [verdict.seq for verdict in verdicts if verdict.verdict != "retry"]
+    left = _judge(db, consumer, batch, judged)
+    cursor = _move(db, consumer, at_ms)
     return {"batch": batch, "cursor": cursor, "settled": len(verdicts) - left, "retry": left}
 
 
-def _move(
-    db: sqlite3.Connection, consumer: str, batch: int, at_ms: int, *, is_settled: bool
-) -> int:
-    """Never backwards and never over a batch that was left out."""
+def _judge(db: sqlite3.Connection, consumer: str, batch: int, seqs: Sequence[int]) -> int:
+    """How many of the batch this consumer has not judged yet."""
+    whole = "SELECT 1 FROM judged WHERE consumer = ? AND batch = ? AND seq = 0"
+    if batch <= _cursor(db, consumer) or db.execute(whole, (consumer, batch)).fetchone():
+        return 0
+    db.executemany(JUDGED, [(consumer, batch, seq) for seq in seqs])
+    left: int = db.execute(LEFT, (consumer, batch)).fetchone()[0]
+    if not left:
+        db.execute("DELETE FROM judged WHERE consumer = ? AND batch = ?", (consumer, batch))
+        db.execute(JUDGED, (consumer, batch, 0))
+    return left
+
+
+def _cursor(db: sqlite3.Connection, consumer: str) -> int:
     row = db.execute("SELECT cursor FROM consumer WHERE name = ?", (consumer,)).fetchone()
-    cursor = int(row[0]) if row else 0
-    following = db.execute("SELECT min(batch) FROM batch WHERE batch > ?", (cursor,)).fetchone()
-    if is_settled and following[0] == batch:
-        db.execute(MOVE, (consumer, batch, at_ms))
-        return batch
+    return int(row[0]) if row else 0
+
+
+def _move(db: sqlite3.Connection, consumer: str, at_ms: int) -> int:
+    """Over each batch that is judged whole: never backwards and never over another."""
+    before = cursor = _cursor(db, consumer)
+    while (following := db.execute(NEXT, (consumer, cursor)).fetchone())[1]:
+        cursor = int(following[0])
+    if cursor > before:
+        db.execute(MOVE, (consumer, cursor, at_ms))
+        db.execute("DELETE FROM judged WHERE consumer = ? AND batch <= ?", (consumer, cursor))
     return cursor

@@ -19,6 +19,7 @@ from gateway.sync.center import Line, Verdict
 PUSH, RECEIPT = "push", "receipt"
 """`via` of the centre's own word, over the line and carried by hand; a consumer's is its name."""
 PARKED_SHOWN = 100
+REASON_MAX = 500  # characters: it is shown, and travels on in the stub
 RAISE_MAX = 1_000_000
 """Records that a centre may say we have lost; more is its own mistake."""
 PHOTOS_DOUBTED_MS = 86_400_000
@@ -249,7 +250,8 @@ def mark(db: sqlite3.Connection, lane: str, verdict: Verdict, via: str, at_ms: i
     """One record's fate; `retry` leaves no trace. True if it was another one before."""
     if verdict.verdict == "retry":
         return False
-    row = (lane, verdict.seq, verdict.verdict, verdict.reason or None, via, at_ms)
+    reason = verdict.reason[:REASON_MAX] or None
+    row = (lane, verdict.seq, verdict.verdict, reason, via, at_ms)
     return db.execute(MARK, row).rowcount > 0
 
 

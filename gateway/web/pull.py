@@ -16,6 +16,8 @@ from gateway.sync.batches import Batches
 from gateway.sync.holdings import Holdings
 
 SEQ_MAX = 2**62
+VERDICTS_BYTES_MAX = 1024 * 1024
+"""A batch of refusals, each with a reason in escaped Chinese."""
 PREFIX = "/center/v1"
 
 
@@ -90,7 +92,8 @@ async def show_batch(request: web.Request) -> web.Response:
 @routes.post(f"{PREFIX}/batches/{{batch:\\d{{1,18}}}}/verdicts")
 async def settle_batch(request: web.Request) -> web.Response:
     consumer = _consumer(request)
-    said = _Verdicts.model_validate_json(await request.read())
+    raw = await request.clone(client_max_size=VERDICTS_BYTES_MAX).read()
+    said = _Verdicts.model_validate_json(raw)
     batch = int(request.match_info["batch"])
     return web.json_response(await request.app[PULL].batches.settle(consumer, batch, said.verdicts))
 

@@ -208,3 +208,48 @@ async def test_holdings_and_digest_tell_what_is_there(store: Store, outbox: Outb
     assert digest == await holdings.digest(7)
     with pytest.raises(NotFound):
         await holdings.digest(99)
+
+
+async def test_a_batch_that_is_judged_in_several_calls_moves_the_cursor(
+    store: Store, batches: Batches
+) -> None:
+    for seq in range(1, 4):
+        await save(store, seq)
+    await batches.seal_due()
+    said = verdicts(await lines(batches, 1))
+    left = [(await batches.settle("c", 1, part))["retry"] for part in (said[:1], said[:1])]
+    assert left == [2, 2]
+    assert await batches.settle("c", 1, said[1:]) == {
+        "batch": 1,
+        "cursor": 1,
+        "settled": 3,
+        "retry": 0,
+    }
+    assert await batches.cursor("another") == 0
+    assert await store.rows("SELECT 1 FROM judged") == []
+
+
+async def test_the_cursor_moves_over_every_batch_that_was_judged_before_its_turn(
+    store: Store, batches: Batches
+) -> None:
+    for seq in range(1, 16):
+        await save(store, seq)
+    await batches.seal_due()
+    cursors = []
+    for batch in (1, 5, 3, 4, 2):
+        said = verdicts(await lines(batches, batch))
+        cursors.append((await batches.settle("c", batch, said))["cursor"])
+        rows = await store.rows("SELECT batch, seq FROM judged ORDER BY batch")
+        assert all(row["seq"] == 0 and row["batch"] > cursors[-1] for row in rows), "one a batch"
+    assert cursors == [1, 1, 1, 1, 5]
+    assert await store.rows("SELECT 1 FROM judged") == []
+    assert (await batches.settle("c", 3, []))["cursor"] == 5
+
+
+async def test_a_reason_of_any_length_is_kept_short(store: Store, batches: Batches) -> None:
+    await save(store, 1)
+    await batches.seal_due()
+    said = verdicts(await lines(batches, 1), "refused")
+    await batches.settle("c", 1, [{**one, "reason": "长" * 100_000} for one in said])
+    (row,) = await store.rows("SELECT length(reason) AS n FROM delivery")
+    assert row["n"] == 500

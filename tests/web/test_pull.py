@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from gateway.store import Store
-from gateway.sync.batches import Batches
+from gateway.sync.batches import SEAL_COUNT, Batches
 from gateway.sync.holdings import Holdings
+from gateway.web.app import BODY_BYTES_MAX
 from gateway.web.faults import faults_as_json
-from gateway.web.pull import CONSUMERS, PULL, Pull, routes, token_hash
+from gateway.web.pull import CONSUMERS, PULL, VERDICTS_BYTES_MAX, Pull, routes, token_hash
 from tests.sync.rig import HurriedClock, save
 
 Client = TestClient[web.Request, web.Application]
@@ -42,7 +44,9 @@ async def client(
     tmp_path: Path,
     aiohttp_client: Callable[[web.Application], Awaitable[Client]],
 ) -> Client:
-    app = web.Application(middlewares=[faults_as_json(lambda _: None)])
+    app = web.Application(
+        middlewares=[faults_as_json(lambda _: None)], client_max_size=BODY_BYTES_MAX
+    )
     holdings = Holdings(store, ["X03", "X04"])
     app[PULL] = Pull(batches, holdings, lambda sha256: tmp_path / f"{sha256}.jpg")
     app[CONSUMERS] = {token_hash("province-token"): "province", token_hash("section-token"): "s"}
@@ -170,3 +174,22 @@ async def test_malformed_verdicts_change_nothing(
     answer = await client.post(path, json={"verdicts": ["accepted", {}]}, headers=PROVINCE)
     assert await answer.json() == {"batch": 1, "cursor": 0, "settled": 0, "retry": 2}
     assert await store.rows("SELECT 1 FROM delivery") == []
+
+
+async def test_a_whole_batch_may_be_refused_with_reasons(client: Client, store: Store) -> None:
+    full = Batches(store, ["X03"], HurriedClock())
+    for seq in range(1, SEAL_COUNT + 1):
+        await save(store, seq)
+    await full.seal_due()
+    ((count,),) = await store.rows("SELECT count FROM batch WHERE batch = 1")
+    rows = await store.rows("SELECT seq, id FROM record WHERE seq <= ?", count)
+    said = [{**dict(row), "verdict": "refused", "reason": "卡号与车牌不符" * 10} for row in rows]
+    body = json.dumps({"verdicts": said})  # as most write it: six bytes a character
+    assert len(body) > BODY_BYTES_MAX
+    path = "/center/v1/batches/1/verdicts"
+    answer = await client.post(path, data=body, headers=PROVINCE)
+    assert await answer.json() == {"batch": 1, "cursor": 1, "settled": count, "retry": 0}
+    answer = await client.post(
+        path, data=io.BytesIO(b" " * (VERDICTS_BYTES_MAX + 1)), headers=PROVINCE
+    )
+    assert answer.status == 413
