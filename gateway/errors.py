@@ -144,7 +144,7 @@ class OutcomeUnknown(GatewayError):
     """An irreversible command was sent and no answer came. Prove it; never repeat it."""
 
     code = "card.outcome_unknown"
-    default_action = "请放回同一张卡，系统查清后再放行，不会重复扣"
+    default_action = "请放回同一张卡，系统查清后再放行，不会重复扣；卡已拿走请登记"
 
 
 class FareUnknown(GatewayError):

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from gateway.devices import apdu
 from gateway.devices.etc_files import (
+    DETAIL_LENGTH,
     TOLL_LENGTH,
     CardFacts,
+    DebitDetail,
     IssueInfo,
     TollInfo,
+    decode_detail,
     decode_issue,
     decode_toll,
     is_blank_toll,
@@ -19,6 +22,7 @@ from gateway.devices.ports import CardLink
 from gateway.errors import CardRefused, DeviceGarbled, NoAnswer, OutcomeUnknown
 
 SFI_ISSUE = 0x15
+SFI_DETAIL = 0x18
 SFI_TOLL = 0x19
 ISSUE_LENGTH = 43
 NO_RECORD = (apdu.StatusWord.NO_FILE, apdu.StatusWord.NO_RECORD)
@@ -138,6 +142,24 @@ class EtcCard:
             raise DeviceGarbled(f"交易认证应答 {len(answer.data)} 字节，应为 8 字节")
         first, second = answer.data[:4], answer.data[4:]
         return Proof(first, second) if self._is_tac_first else Proof(second, first)
+
+    async def newest_detail(self) -> DebitDetail | None:
+        """What the card noted of its newest debit; None if it has no such note to show.
+
+        Raises: CardAbsent, NoAnswer, DeviceUnavailable.
+        """
+        answer = await self._link.send(apdu.read_record(SFI_DETAIL, 1, DETAIL_LENGTH))
+        try:
+            return decode_detail(apdu.expect(answer, "读交易明细"))
+        except (CardRefused, DeviceGarbled):
+            return None
+
+    async def toll_hex(self) -> str:
+        """Record 1 of 0019 as it is now; empty if the card does not show it. Raises as above."""
+        try:
+            return (await self._toll()).hex().upper()
+        except CardRefused:
+            return ""
 
     async def _toll(self) -> bytes:
         """Record 1 of 0019; nothing, if the card has no such record."""

@@ -10,6 +10,7 @@ from gateway.errors import DeviceGarbled
 
 ISSUE_LENGTHS = (43, 50)  # the newest variant has 7 more bytes nobody documents (domain.md §12.21)
 TOLL_LENGTH = 43
+DETAIL_LENGTH = 23
 SYSTEM_LENGTHS = (27, 99)
 VEHICLE_LENGTHS = (59, 79)
 TOTALS_LENGTH = 91
@@ -79,6 +80,21 @@ class TollInfo:
     accumulated_fen: int
     """累计金额. What lanes and gantries put here is uncertain (domain.md §12.1)."""
     lock: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DebitDetail:
+    """One record of EF0018, what the card itself noted of a debit (23 bytes; domain.md §1.2)."""
+
+    card_seq: int
+    """Before the debit or behind it: card families differ (domain.md §12.5)."""
+    amount_fen: int
+    kind: int
+    """交易类型: 9 is 复合消费."""
+    terminal_no: str
+    """12 hex digits."""
+    at: str
+    """yyyymmddHHMMSS, as the terminal said it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +276,26 @@ def _trip_bytes(toll: TollInfo) -> bytes:
         bytes([toll.plate_colour, toll.axle_count]),
         toll.weight_kg.to_bytes(3),
         bytes([toll.vehicle_status]),
+    )
+
+
+# ---- EF0018 ---------------------------------------------------------------------------------
+
+
+def decode_detail(raw: bytes) -> DebitDetail | None:
+    """A record of EF0018, 23 bytes → values; None of a blank one.
+
+    Raises: DeviceGarbled. Source: domain.md §1.2.
+    """
+    _check_length(raw, (DETAIL_LENGTH,), "卡片交易明细")
+    if not raw.strip(b"\x00") or not raw.strip(b"\xff"):
+        return None
+    return DebitDetail(
+        card_seq=int.from_bytes(raw[0:2]),
+        amount_fen=int.from_bytes(raw[5:9]),
+        kind=raw[9],
+        terminal_no=_hex(raw[10:16]),
+        at=_hex(raw[16:23]),
     )
 
 

@@ -5,12 +5,13 @@ silent (§12); a province changes them in the `policy` table, not here.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from gateway.devices.etc_files import CardKind, IssueInfo, TagFacts, TollInfo
 from gateway.flow.messages import Finding, Level, Media
 from gateway.params import AxleLimits, Hits, Parameters, Policy, VehicleType
 from gateway.plate import COLOURS
-from gateway.units import beijing
+from gateway.units import beijing, yuan
 
 ENTRY_STATUSES = frozenset({0x01, 0x03, 0x10})
 """0019 byte 13: closed mixed entry, closed ETC entry, self-service entry (domain.md §1.4)."""
@@ -50,7 +51,19 @@ LEVELS: dict[int, Level] = {
     148: Level.WARNS,  # not weighed
     149: Level.WARNS,  # the status list is old
     207: Level.WARNS,  # over the weight limit (our own code: the sources name none)
+    208: Level.MASTER,  # a debit of this card is in doubt at this box (our own code, too)
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A debit of this card, at some lane of this box, of which nobody knows if it happened."""
+
+    lane: str
+    at_ms: int
+    amount_fen: int
+    is_open: bool
+    """That lane may still ask the card; else people closed it by hand."""
 
 
 def finding(code: int, text: str, policy: Policy, level: Level | None = None) -> Finding:
@@ -65,11 +78,13 @@ def check_media(
     paid_here_at_ms: int | None,
     list_age_s: int,
     hits: Hits,
+    doubt: Doubt | None = None,
 ) -> tuple[Finding, ...]:
     """All that is wrong with card and tag.
 
     Args:   paid_here_at_ms: when this card last paid here. list_age_s: since the centre last
             said that this status list is the newest. hits: what the list says of both.
+            doubt: a debit of this card that may have happened.
     """
     policy = parameters.policy
     codes = [
@@ -77,6 +92,7 @@ def check_media(
         *_entry(media.card.toll, media.read_at_ms),
         *_listed(hits, list_age_s, policy),
         *_repeat(media.read_at_ms, paid_here_at_ms, policy),
+        *_in_doubt(doubt),
     ]
     if media.tag is None:
         codes.append((123, media.tag_fault or "没有读到标签（OBU）"))
@@ -204,6 +220,22 @@ def _repeat(now_ms: int, paid_here_at_ms: int | None, policy: Policy) -> Found:
     ago_s = max(0, (now_ms - paid_here_at_ms) // 1000)
     if ago_s < policy.duplicate_minutes * 60:
         yield 141, f"这张卡 {ago_s // 60} 分 {ago_s % 60} 秒前已在本站缴费"
+
+
+def _in_doubt(doubt: Doubt | None) -> Found:
+    """It may be this very trip that was paid then (domain.md §1.9)."""
+    if doubt is None:
+        return
+    what = (
+        f"{doubt.lane} 车道 {beijing(doubt.at_ms):%m-%d %H:%M} 扣这张卡 {yuan(doubt.amount_fen)} 元"
+    )
+    if doubt.is_open:
+        yield (
+            208,
+            f"{what}，结果未知，可能已经扣过：请先到该车道放回卡片查清，再来读卡；查不清由站长决定",
+        )
+    else:
+        yield 208, f"{what}，结果未知，已按特情办完，可能已经扣过：请站长核对后决定"
 
 
 def _tag(tag: TagFacts, now_ms: int) -> Found:

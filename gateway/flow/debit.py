@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.devices.etc_card import Debited, EtcCard, Opened
-from gateway.devices.etc_files import IssueInfo
+from gateway.devices.etc_files import DebitDetail, IssueInfo
 from gateway.devices.psam import Psam, Purchase
 from gateway.errors import (
     CardMismatch,
@@ -20,6 +20,7 @@ from gateway.errors import (
 from gateway.flow.messages import DebitTicket
 
 Mac2 = Literal["verified", "refused", "unchecked"]
+ASKING_IS_USELESS = "再查也是这样：请转特情，由站长按这些证据处理，不要再扣"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class Purse:
         """Ask the card whether the debit of this ticket happened. Never sends DEBIT.
 
         Raises: CardAbsent, NoAnswer, DeviceUnavailable: not asked, ask again. CardMismatch:
-            another card is no answer. OutcomeUnknown, saying what was seen.
+            another card is no answer. OutcomeUnknown, saying what was seen: the counter moved, and
+            purse or files say that it was not by this debit.
         """
         self._open = None
         try:
@@ -96,8 +98,13 @@ class Purse:
             seen = await self._card.open_purchase(0, bytes.fromhex(ticket.terminal_no))
         except (CardRefused, DeviceGarbled) as odd:
             raise OutcomeUnknown(f"不能断定是否已扣：{odd.detail}") from odd
-        if not _happened(ticket, seen):
+        if seen.card_seq == ticket.card_seq:
             return Proved(happened=False, tac=None)
+        noted = await self._card.newest_detail()
+        toll_hex = await self._card.toll_hex()
+        if not (_fits(ticket, seen) and _is_ours(ticket, noted, toll_hex)):
+            evidence = _evidence(ticket, seen, noted, toll_hex)
+            raise OutcomeUnknown(evidence, ASKING_IS_USELESS)
         return Proved(happened=True, tac=await self._tac(ticket))
 
     async def _same_card(self, card_id: str) -> IssueInfo:
@@ -140,14 +147,36 @@ def _purchase(issue: IssueInfo, opened: Opened, amount_fen: int, at: str) -> Pur
     )
 
 
-def _happened(ticket: DebitTicket, seen: Opened) -> bool:
-    """The counter decides; a balance that contradicts it leaves the question to people."""
-    if seen.card_seq == ticket.card_seq:
-        return False
+def _fits(ticket: DebitTicket, seen: Opened) -> bool:
+    """One debit since, and of this amount: whose it was is another question."""
     is_next = seen.card_seq == ticket.card_seq + 1
-    if is_next and seen.balance == ticket.balance_before - ticket.amount_fen:
-        return True
-    raise OutcomeUnknown(
+    return is_next and seen.balance == ticket.balance_before - ticket.amount_fen
+
+
+def _is_ours(ticket: DebitTicket, noted: DebitDetail | None, toll_hex: str) -> bool:
+    """Another lane may have debited the same fare since (domain.md §1.9-2).
+
+    0018 names terminal, moment and amount. A card that noted nothing of this trade has 0019, which
+    the debit wrote: our lane and second of the exit. One that shows neither leaves the counter.
+    """
+    if noted and noted.card_seq in (ticket.card_seq, ticket.card_seq + 1):
+        told = noted.terminal_no, noted.at, noted.amount_fen
+        return told == (ticket.terminal_no, ticket.at, ticket.amount_fen)
+    return toll_hex in ("", ticket.toll_hex)
+
+
+def _evidence(ticket: DebitTicket, seen: Opened, noted: DebitDetail | None, toll_hex: str) -> str:
+    """All that the card shows, beside what was asked of it."""
+    lines = [
         f"卡片交易序号 {seen.card_seq}、余额 {seen.balance} 分；"
         f"扣款前是 {ticket.card_seq}、{ticket.balance_before} 分，应扣 {ticket.amount_fen} 分"
-    )
+        f"（终端 {ticket.terminal_no}，{ticket.at}）"
+    ]
+    if noted:
+        lines.append(
+            f"卡内最近一笔是终端 {noted.terminal_no} 在 {noted.at} 扣 {noted.amount_fen} 分"
+        )
+    if toll_hex:
+        word = "是" if toll_hex == ticket.toll_hex else "不是"
+        lines.append(f"卡内出口信息{word}本笔写的")
+    return "；".join(lines)

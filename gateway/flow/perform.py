@@ -78,6 +78,16 @@ from gateway.units import Clock, compact, iso
 
 log = logging.getLogger(__name__)
 
+DOUBT_MS = 24 * 3_600_000
+"""So long a debit in doubt that people closed by hand may still be of the trip in front of us."""
+DOUBTS = """
+SELECT lane, changed_ms AS at_ms, amount_fen, 1 AS is_open FROM passage
+WHERE ended IS NULL AND card_id = ?1 AND state IN ('debiting', 'doubtful', 'disputed')
+UNION ALL
+SELECT lane, saved_ms, json_extract(line, '$.transFee'), 0 FROM record
+WHERE card_id = ?1 AND saved_ms > ?2 AND kind = 'doubtful' AND corrects IS NULL
+ORDER BY is_open DESC, at_ms DESC LIMIT 1
+"""
 LIST_S_MAX = 1.0
 """So long a passage waits for the status list."""
 
@@ -164,12 +174,13 @@ class Hands:
             return MediaUnreadable(_unreadable(fault))
         frame = await looking
         paid_at_ms = await self._last_paid_here(media)
+        doubt = await self._doubt(media)
         age_s = self._list_age_s()
         parameters = self._parameters()
         hits = await self._hits(media, parameters.status_list)
         findings = (
             *checks.check_psam(await self._psam_trouble(), parameters.policy),
-            *checks.check_media(media, parameters, paid_at_ms, age_s, hits),
+            *checks.check_media(media, parameters, paid_at_ms, age_s, hits, doubt),
         )
         kind = ChecksPassed if checks.does_pass(findings) else ChecksFailed
         return kind(media, findings, _reading(frame))
@@ -228,6 +239,19 @@ class Hands:
             return None
         at_ms: int | None = rows[0]["at_ms"]
         return at_ms
+
+    async def _doubt(self, media: Media) -> checks.Doubt | None:
+        """Of all lanes of this box: the card may have gone from one to the next."""
+        card_id, since_ms = media.card.issue.card_id, media.read_at_ms - DOUBT_MS
+        try:
+            rows = await self._store.rows(DOUBTS, card_id, since_ms)
+        except StoreUnavailable:
+            log.warning("whether a debit of this card is in doubt cannot be said")
+            return None
+        if not rows:
+            return None
+        lane, at_ms, amount_fen, is_open = rows[0]
+        return checks.Doubt(lane, at_ms, amount_fen or 0, bool(is_open))
 
     # ---- 拍照 ----
 
@@ -342,7 +366,9 @@ class Hands:
             proved = await self._purse.prove(ticket)
         except CardMismatch as other:
             return ProofUnavailable(_unknown(other.detail))
-        except (DeviceUnavailable, DeviceGarbled, CardRefused, OutcomeUnknown) as fault:
+        except OutcomeUnknown as odd:
+            return ProofUnavailable(_unknown(odd.detail, odd.action))
+        except (DeviceUnavailable, DeviceGarbled, CardRefused) as fault:
             return ProofUnavailable(_unknown(fault.detail))
         if not proved.happened:
             return DebitNeverHappened(
@@ -424,9 +450,5 @@ def _not_debited(fault: GatewayError) -> Problem:
             return Problem("E-302", f"{fault.detail}，没有扣款", "再试一次，或按特情登记")
 
 
-def _unknown(detail: str) -> Problem:
-    return Problem(
-        "E-301",
-        f"扣款结果还不知道：{detail}",
-        "请放回同一张卡，系统查清后再放行，不会重复扣；卡已拿走请登记",
-    )
+def _unknown(detail: str, action: str = OutcomeUnknown.default_action) -> Problem:
+    return Problem("E-301", f"扣款结果还不知道：{detail}", action)

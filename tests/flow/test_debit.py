@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.devices.etc_files import CardKind, decode_toll
+from gateway.devices.etc_files import CardKind, decode_toll, encode_toll, exit_record
 from gateway.devices.sim.card import SimUserCard
 from gateway.devices.sim.crypto import AlgorithmName
 from gateway.devices.sim.link import SimLink
@@ -336,6 +336,75 @@ async def test_a_balance_that_contradicts_the_counter_is_left_to_people(booth: B
         await booth.purse.prove(ticket)
 
 
+@pytest.fixture
+async def next_door(booth: Booth) -> Booth:
+    """The lane beside it: another PSAM, the same card."""
+    card = booth.card
+    return Booth(card=card, psam=SimPsam.issue(terminal_no="0162000099EE"), is_t0=booth.is_t0)
+
+
+@pytest.mark.parametrize("is_detail_after", [True, False])
+async def test_another_lanes_debit_of_the_same_fare_is_not_ours(
+    booth: Booth, next_door: Booth, is_detail_after: bool
+) -> None:
+    """Counter and purse agree with ours to the fen; 0018 says whose it was."""
+    booth.card.is_detail_after = is_detail_after
+    ticket = await prepared(booth)  # and the DEBIT never reached the card
+    await next_door.purse.commit(await prepared(next_door))
+
+    with pytest.raises(OutcomeUnknown, match="终端 0162000099EE 在 20201111103000 扣") as odd:
+        await booth.purse.prove(ticket)
+
+    assert "余额 6390 分" in odd.value.detail
+    assert "出口信息" in odd.value.detail
+    assert "转特情" in odd.value.action
+    assert len(booth.card.ledger) == 1
+
+
+@pytest.mark.parametrize("is_detail_after", [True, False])
+async def test_what_the_card_noted_of_our_own_debit_is_ours(
+    booth: Booth, is_detail_after: bool
+) -> None:
+    booth.card.is_detail_after = is_detail_after
+    await booth.purse.commit(await prepared(booth, 100))
+    ticket = await prepared(booth)
+    await booth.purse.commit(ticket)
+    booth.card.toll = booth.card.toll[:-1] + b"\x01"  # written since, by whom it may be
+    assert await booth.purse.prove(ticket) == Proved(True, booth.card.ledger[-1].tac)
+
+
+@pytest.mark.parametrize("blank", [None, b"\x00", b"\xff"])
+async def test_a_card_that_notes_nothing_is_asked_for_its_exit(
+    next_door: Booth, booth: Booth, blank: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_note(command: bytes) -> bytes:
+        if command[:2] == b"\x00\xb2" and command[3] == 0xC4:
+            return b"\x69\x82" if blank is None else blank * 23 + b"\x90\x00"
+        return answer(command)
+
+    answer = booth.card.answer
+    monkeypatch.setattr(booth.card, "answer", no_note)
+    ticket = await prepared(booth)
+    await booth.purse.commit(ticket)
+    assert await booth.purse.prove(ticket) == Proved(True, booth.card.ledger[-1].tac)
+
+    ticket = await prepared(booth, 100)
+    theirs = encode_toll(exit_record(ENTRY, "62010B31", 0x16, 1_605_061_801, 4)).hex()
+    await next_door.purse.commit(
+        await next_door.purse.prepare(booth.card_id, 100, theirs, "20201111103001")
+    )
+    with pytest.raises(OutcomeUnknown, match="卡内出口信息不是本笔写的"):
+        await booth.purse.prove(ticket)
+
+
+async def test_a_note_of_another_amount_is_not_ours(booth: Booth) -> None:
+    ticket = await prepared(booth)
+    await booth.purse.commit(ticket)
+    booth.card.ledger[-1] = booth.card.ledger[-1]._replace(amount_fen=1)
+    with pytest.raises(OutcomeUnknown, match="扣 1 分"):
+        await booth.purse.prove(ticket)
+
+
 async def test_a_card_that_refuses_to_be_asked_decides_nothing(booth: Booth) -> None:
     ticket = await prepared(booth)
     booth.card_link.arm("refuse:9303", after=4 if booth.is_t0 else 3)  # INITIALIZE
@@ -350,7 +419,9 @@ async def test_prove_never_sends_a_debit(booth: Booth, monkeypatch: pytest.Monke
     answer = booth.card.answer
     monkeypatch.setattr(booth.card, "answer", lambda c: (seen.append(c), answer(c))[1])
     await booth.purse.prove(ticket)
-    assert [command[1] for command in seen if command[1] != 0xC0] == [0xA4, 0xB0, 0x50, 0x5A]
+    assert [command[1] for command in seen if command[1] != 0xC0] == [
+        0xA4, 0xB0, 0x50, 0xB2, 0xB2, 0x5A,
+    ]  # fmt: skip
 
 
 # ---- the card pulled at every APDU ------------------------------------------------------------
@@ -435,7 +506,7 @@ async def test_a_psam_lost_at_any_apdu_pays_exactly_once(
 async def test_a_card_pulled_again_while_proving_is_proved_later(
     algorithm: AlgorithmName, fault: str
 ) -> None:
-    for number in range(1, 5):
+    for number in range(1, 7):
         booth = booth_of(algorithm)
         ticket = await prepared(booth)
         booth.card_link.arm("pulled_after")

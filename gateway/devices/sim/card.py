@@ -59,7 +59,8 @@ class SimUserCard(SimChip):
     """A 储值卡 or 记账卡. Public attributes are the truth that benches and tests ask for.
 
     `is_number_after`: GET TRANSACTION PROOF knows a debit by the number after it (n+1), else by
-    its own (n). `is_tac_first`: order of the proof. Sources differ in both (domain.md §12.5).
+    its own (n). `is_detail_after`: 0018 likewise. `is_tac_first`: order of the proof. Sources
+    differ in all of them (domain.md §12.5).
     `lies_mac2`: it debits as it should and answers a wrong MAC2.
     """
 
@@ -91,6 +92,7 @@ class SimUserCard(SimChip):
         self.card_seq = card_seq
         self.ledger = list(ledger)
         self.is_number_after = self.is_tac_first = True
+        self.is_detail_after = False
         self.lies_mac2 = False
         self.algorithm, self.key_version = algorithm, key_version
         self.randoms: Callable[[int], bytes] = secrets.token_bytes
@@ -212,7 +214,7 @@ class SimUserCard(SimChip):
         if apdu.p2 == 0xCC and apdu.p1 == 1:
             return self.toll
         if apdu.p2 == 0xC4 and 1 <= apdu.p1 <= len(self.ledger):
-            return _detail(self.ledger[-apdu.p1])
+            return _detail(self.ledger[-apdu.p1], self.is_detail_after)
         raise Refusal(StatusWord.NO_RECORD)
 
     def _get_balance(self, _: Apdu) -> bytes:
@@ -302,10 +304,10 @@ class SimUserCard(SimChip):
         raise Refusal(StatusWord.NO_PROOF)
 
 
-def _detail(debit: Debit) -> bytes:
+def _detail(debit: Debit, is_after: bool) -> bytes:
     """One record of 0018: number, overdraft, amount, type, terminal, date, time (23 bytes)."""
     return (
-        debit.card_seq.to_bytes(2)
+        (debit.card_seq + is_after).to_bytes(2)
         + bytes(3)
         + debit.amount_fen.to_bytes(4)
         + bytes([debit.kind])
