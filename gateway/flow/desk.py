@@ -105,6 +105,8 @@ def allowed(p: Passage, parameters: Parameters, has_suspended: bool) -> list[str
         names.remove("override")
     if "quote" in names and needs_weight(p, parameters):
         names.remove("quote")
+    if "minimum_fare" in names and not fare.knows_entry(p, parameters):
+        names.remove("minimum_fare")
     if "save" in names and p.quote is None:
         names.remove("save")
     if has_suspended and p.state in (State.IDLE, State.SAVED):

@@ -56,6 +56,15 @@ def entry_of(p: Passage, parameters: Parameters) -> Entry:
     return Entry(station, toll.at_s * 1000, "card")
 
 
+def knows_entry(p: Passage, parameters: Parameters) -> bool:
+    """Without one there is no fare at all, a minimum fare neither."""
+    try:
+        entry_of(p, parameters)
+    except FareUnknown:
+        return False
+    return True
+
+
 def gets_discount(p: Passage, entry: Entry, parameters: Parameters) -> bool:
     """ETC price: a tag of this car, and an entry the card itself knows (domain.md §0.1-4)."""
     barred = NO_DISCOUNT | set(parameters.policy.full_price_findings)
@@ -211,7 +220,7 @@ def problem_of(no: FareUnknown) -> Problem:
     """What the screen says when no path fare can be had."""
     code = {"no_entry": "E-110", "unknown_station": "E-213"}.get(no.reason, "E-211")
     action = {
-        "E-110": "按站名选入口站，或请站长按最小费额处理",
+        "E-110": "请输入实际入口站的 Hex 码，或按站名找",
         "E-213": "按站名选入口站",
     }.get(code, "请站长授权按最小费额计费，或选入口站重算")
     return Problem(code, no.detail, action)

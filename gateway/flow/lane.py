@@ -340,6 +340,8 @@ class Lane:
             return "检查结果里有站长也不能放行的项"
         if name == "quote" and self.passage.state is State.CLASSIFIED:
             return "须先有计重信息"
+        if name == "minimum_fare" and self.passage.state is State.UNPRICED:
+            return "须先有入口站"
         if name == "resume":
             return "请先办完这一笔，或没有挂起的车"
         return f"这一步是“{STATE_NAMES[self.passage.state]}”"

@@ -264,7 +264,7 @@ def _fare(s: Snapshot, say: Say) -> Iterable[Block]:
     passage, state = s["passage"], s["state"]
     quote, card = passage["quote"], passage["card"]
     if quote is None:
-        yield line(say("fare.unpriced" if state == "unpriced" else "fare.ask"), "big")
+        yield line(say(_no_fare(s)), "big")
     else:
         yield {"money": money(quote["amount_fen"]), "unit": say("yuan")}
         way = {"from_": quote["station_name"], "to": s["station"]["name"]}
@@ -281,6 +281,14 @@ def _fare(s: Snapshot, say: Say) -> Iterable[Block]:
     elif "confirm_entry" in s["allowed"]:
         known = quote["station_name"] if quote else ""
         yield line(say("fare.hex", name=known) if known else say("fare.hex.other"))
+
+
+def _no_fare(s: Snapshot) -> str:
+    """What is to be done where there is no fare; without an entry there is no minimum either."""
+    if s["state"] != "unpriced":
+        return "fare.ask"
+    is_lost = "confirm_entry" in s["allowed"] and "minimum_fare" not in s["allowed"]
+    return "fare.no_entry" if is_lost else "fare.unpriced"
 
 
 def _is_short(passage: Mapping[str, Any]) -> bool:

@@ -44,6 +44,7 @@ fare.hex | 请输入“{name}”的站Hex码 | Key the Hex of "{name}"
 fare.hex.other | 请输入实际入口站的Hex码 | Key the Hex of the true entry
 fare.master | ✓ 站长 {who} 已授权 | ✓ Allowed by {who}
 fare.save | 卡不要拿开，按数据保存扣款 | Leave the card, then save
+fare.no_entry | 先输入或按站名找到入口站，再算费 | Name the entry first
 fare.short | 余额不够：只有 {balance} 元 | Balance too low: {balance} CNY
 fare.short.do | 扣款会被卡拒绝，请转特情改其他方式 | The card will refuse: hand over
 fare.unpriced | 选入口站重新算，或请站长按最小费额计费 | Another entry, or the minimum fare
@@ -141,6 +142,8 @@ owner.hand | 这一笔正在手持机上处理，这里只能看 | A handheld wo
 page.right | 界面文件校验通过，{n} 个 | {n} page files verified
 page.wrong | 界面文件校验不通过：{what} | Page files differ: {what}
 pairing | 配对手持机 | Pair a handheld
+pairing.address | 不能扫码时，手持机打开 | Without a scanner, open
+pairing.code | 再输入配对码 | and key the code
 pairing.compare | 手持机上的六位数字必须和这里一样 | Both must show the same six digits
 pairing.hint | 取码后用手持机扫描 | Get a code, scan it with the handheld
 pairing.left | {n} 秒内有效，只用一次 | {n} s left, one use
@@ -151,6 +154,7 @@ pairing.revoke | 停用 | Revoke
 pairing.same | 数字一致 | Same digits
 pairing.seen | 最近 {at} | seen {at}
 pairing.start | 取配对码 | Get a code
+pairing.sure | 停用后 {name} 要重新配对才能用，正在用的会马上退出。确认停用？ | {name} is thrown out at once and must be paired anew. Revoke?
 pairing.stop | 停止配对 | Stop
 parked | 被退回 | Refused by the centre
 parked.call | 记录仍在本机，不会丢；请把编号和原因告诉中心 | Kept here; tell the centre number and reason
@@ -452,7 +456,7 @@ REASONS = {
     " 标签被拆卸 余额不够 其他",
     "override": "已核对实车 证件齐全 名单已解除 其他",
     "weigh": "称台故障 跟车过磅 轴数识别错 其他",
-    "photo": "相机故障 雨雪遮挡 车已驶过 其他",
+    "photo": "相机故障 雨雪遮挡 车已驶过 磁盘满 其他",
     "correct": "车牌录错 车型车种录错 计重录错 金额录错 收费方式录错 其他",
     "resend": "中心已改好 中心要求重传 已与中心核对 其他",
     "pause": "临时离开 设备故障 交接班 其他",

@@ -232,6 +232,7 @@ async def test_without_an_entry_on_the_card_the_collector_names_it_and_the_fare_
     await booth.put("no_entry")
     shot = await booth.drive("unpriced")
     assert shot["problem"]["code"] == "E-110"
+    assert "minimum_fare" not in shot["allowed"]
     shot = await booth.do("confirm_entry", station_hex="62010A12", source="searched")
     assert (shot["state"], shot["passage"]["quote"]["station_name"]) == ("priced", NEAR)
     await booth.do("confirm_entry", station_hex="62010A12")

@@ -8,6 +8,7 @@ import pytest
 from gateway.errors import FareUnknown
 from gateway.flow import fare
 from gateway.flow.checks import check_media
+from gateway.flow.desk import allowed
 from gateway.flow.messages import Finding, Level, Media
 from gateway.flow.passage import Passage, State
 from gateway.params import Hits, MinimumFare, TableDamaged
@@ -205,6 +206,11 @@ def test_without_any_entry_there_is_no_fare_and_the_screen_says_what_to_do() -> 
     with pytest.raises(FareUnknown) as no:
         entry_of(p)
     assert fare.problem_of(no.value).code == "E-110"
+    offered = allowed(replace(p, state=State.UNPRICED), PARAMETERS, has_suspended=False)
+    assert "confirm_entry" in offered
+    assert "minimum_fare" not in offered, "a master would key his password for nothing"
+    named = replace(p, state=State.UNPRICED, entry_hex="62010A12", entry_source="typed")
+    assert "minimum_fare" in allowed(named, PARAMETERS, has_suspended=False)
 
 
 def test_a_station_the_table_does_not_know_is_named() -> None:

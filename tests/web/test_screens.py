@@ -102,6 +102,15 @@ def test_only_what_was_paid_is_called_so(name: str, title: str, look: str, words
     assert shown["strip"][-1] == ["amount", "金额 元", taken]
 
 
+def test_a_minimum_fare_is_not_spoken_of_where_there_is_none() -> None:
+    bare = fixtures.snapshot("unpriced")
+    assert "最小费额" in json.dumps(dressed(bare, SAY)["screen"], ensure_ascii=False)
+    bare["allowed"].remove("minimum_fare")
+    said = json.dumps(dressed(bare, SAY)["screen"], ensure_ascii=False)
+    assert "最小费额" not in said
+    assert "先输入或按站名找到入口站" in said
+
+
 def test_only_steps_that_were_taken_are_ticked() -> None:
     """特情 leaves some out; what was done before it stays done."""
     past = {
@@ -203,3 +212,16 @@ def test_presets_are_offered_only_where_nothing_is_real() -> None:
     assert "/bench/vehicle" in json.dumps(dressed(training, SAY, has_bench=True))
     assert "/bench/vehicle" not in json.dumps(dressed(training, SAY, has_bench=False))
     assert "/bench/vehicle" not in json.dumps(dressed(bare, SAY, has_bench=True))
+
+
+def test_the_worst_word_of_the_chip_comes_first() -> None:
+    """A handheld has room for one."""
+    bare = fixtures.snapshot("idle")
+    bare["sync"] |= {"parked": 2}
+    assert dressed(bare, SAY)["top"]["sync"] == ["bad", "退回 2 笔", "已同步"]
+
+
+def test_no_key_stands_for_two_options() -> None:
+    shown = dressed(fixtures.snapshot("idle_suspended") | {"is_training": True}, SAY, 0, True)
+    counts = [(b.get("from", 1), len(b["options"])) for b in blocks_of(shown) if "options" in b]
+    assert counts == [(1, 1), (2, 9)]

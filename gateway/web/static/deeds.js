@@ -1,7 +1,7 @@
 /** What a person can do. */
 import { ask, pause } from './link.js';
 import { byCode, press } from './plate.js';
-import { axlesOf, before, classOf, edited, fenOf, isTruck, kilosOf, plateOf, reasonOf, typeOf } from './state.js';
+import { axlesOf, before, classOf, edited, fenOf, isTruck, kilosOf, plateOf, plateReady, reasonOf, typeOf } from './state.js';
 import { fill, keyed, learn, t } from './text.js';
 import { unlock } from './sound.js';
 
@@ -22,7 +22,7 @@ export const DEEDS = {
   help: [],
   read: [can('read'), app => app.read()],
   plate: [may('submit_plate'), app => app.set({ look: 'plate' })],
-  photo: [app => app.shown === 'plate' && app.isMine, app => { app.shot += 1; app.set({ photo: null }); }],
+  photo: [app => app.shown === 'plate' && app.isMine, app => app.shootAgain()],
   vehicle: [may('classify'), app => app.set({ look: 'vehicle' })],
   class: [may('classify'), app => { app.set({ look: 'vehicle' }); app.open('pick', { title: t('class'), pairs: app.pairsOf('vehicle_classes'), then: code => app.set({ class: code }) }); }],
   weigh: [app => app.shown === 'vehicle' && app.isMine && isTruck(typeOf(app.draft, app.s)), app => app.open('weigh')],
@@ -213,6 +213,13 @@ export const deeds = {
   submitPlate(more) {
     const { draft: { colour, photo, typed, ...draft }, s } = this;
     return this.send({ command: 'submit_plate', plate: plateOf(draft), colour, photo, source: typed || !s.passage.lpr ? 'typed' : 'lpr', ...more });
+  },
+
+  /** The camera was asked in vain: it is asked anew by the command that asks it. */
+  shootAgain() {
+    this.shot += 1;
+    this.set({ photo: null });
+    if (this.s.problem?.code === 'E-203' && plateReady(this.draft)) this.submitPlate();
   },
 
   async submitVehicle() {

@@ -1,6 +1,7 @@
 """A vehicle through the page: what each press sends, by touch and by keys alone."""
 
 import hashlib
+from typing import Any
 
 import pytest
 
@@ -260,6 +261,25 @@ async def test_a_lorry_is_classified_weighed_and_priced_by_one_press(booth: Scre
     }
 
 
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        ({"state": "ok", "weight_kg": 0, "is_stable": True}, "称台上没有车"),
+        ({"state": "missing", "weight_kg": None, "is_stable": False}, "称台未连接"),
+        ({"state": "ok", "weight_kg": None, "is_stable": False}, "没有稳定读数"),
+    ],
+)
+async def test_a_lorry_is_not_weighed_where_the_scale_says_nothing(
+    booth: Screen, scale: dict[str, Any], words: str
+) -> None:
+    devices = fixtures.snapshot("vehicle_truck")["devices"]
+    devices["scale"] |= scale
+    await booth.show("vehicle_truck", devices=devices)
+    await at(booth, "核对车型")
+    assert words in await booth.page.locator(".work").inner_text()
+    assert await booth.page.locator("[data-primary]").is_disabled()
+
+
 async def test_weight_by_hand_carries_its_reason(booth: Screen) -> None:
     booth.script.obey["classify"] = "classified_truck"
     await booth.show("vehicle_truck")
@@ -485,6 +505,19 @@ async def test_without_a_photo_one_goes_on_with_a_reason(booth: Screen) -> None:
     await booth.page.locator(".work .option:has-text('相机故障')").click()
     await at(booth, "核对车型")
     assert booth.script.commands[0]["no_photo_reason"] == "相机故障"
+
+
+async def test_a_photo_that_failed_is_taken_anew(booth: Screen) -> None:
+    await booth.show("plate_no_photo")
+    await at(booth, "核对实际车牌")
+    await booth.page.locator(".say").get_by_role("button", name="拍照").click()
+    await at(booth, "核对车型")
+    (submit,) = booth.script.commands
+    assert (submit["command"], submit["plate"], submit["photo"]) == (
+        "submit_plate",
+        "甘A12345",
+        None,
+    )
 
 
 async def test_another_screens_vehicle_may_only_be_looked_at(booth: Screen) -> None:
