@@ -23,6 +23,7 @@ NOT_GIVEN = ("refused", "expired")
 STATIONS_MAX = 8
 INITIALS = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZ退清"]
 NO_MATCH = 2
+NO_CAPS = 10  # a digit is looked for: it chooses none of what was found
 
 
 async def _pairing(request: web.Request, say: Say) -> Document:
@@ -33,6 +34,7 @@ async def _pairing(request: web.Request, say: Say) -> Document:
             "parts": [{"b": each["name"]}, say("pairing.seen", at=moment(each["last_seen_ms"]))],
             "button": {
                 "label": say("pairing.revoke"),
+                "sure": say("pairing.sure", name=each["name"]),
                 "method": "DELETE",
                 "path": f"/api/pairings/{each['id']}",
             },
@@ -51,6 +53,7 @@ async def _pairing(request: web.Request, say: Say) -> Document:
         "blocks": [
             *([{"image": offer["qr_svg"], "alt": say("pairing.qr")}] if offer["qr_svg"] else []),
             {"digits": offer["digits"] or "······"},
+            *([_by_hand(offer, say)] if offer["url"] else []),
             line(say("pairing.compare")),
             line(say("pairing.left", n=left_s)),
             *paired,
@@ -59,6 +62,14 @@ async def _pairing(request: web.Request, say: Say) -> Document:
         "primary": same if offer["state"] == "waiting" else None,
         "again_ms": AGAIN_MS,
     }
+
+
+def _by_hand(offer: dict[str, Any], say: Say) -> Block:
+    """For a handheld that cannot scan: the code is the same with blanks (gateway/pairing.py)."""
+    code = offer["secret"]
+    fours = " ".join(code[start : start + 4] for start in range(0, len(code), 4))
+    address = offer["url"].partition("#")[0]
+    return facts((say("pairing.address"), address), (say("pairing.code"), fours))
 
 
 async def _approvals(request: web.Request, say: Say) -> Document:
@@ -203,7 +214,7 @@ async def _stations(request: web.Request, say: Say) -> Document:
     return {
         "blocks": [
             {"field": "q", "label": say("stations.hint"), "value": query, "is_start": True},
-            {"options": options} if options else line(say("stations.none")),
+            {"options": options, "from": NO_CAPS} if options else line(say("stations.none")),
             {"letters": "q", "keys": INITIALS, "value": ""},
         ]
     }

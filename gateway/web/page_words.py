@@ -47,6 +47,8 @@ Limit t|限重 吨
 Axles|轴数
 Steady|称台稳定读数
 By hand: {reason}|人工：{reason}
+▲ No scale: by hand|▲ 称台未连接：请人工填写
+▲ Nothing on the scale|▲ 称台上没有车：请开上称台，或人工填写
 ▲ Not steady: wait, or by hand|▲ 没有稳定读数：等一下，或人工填写
 Use scale|改用称台
 Reason|原因

@@ -228,6 +228,8 @@ async def _shift_end(request: web.Request, say: Say) -> Document:
         "then": {"shift": id_},
     }
     out = {"label": say("signOut"), "deed": "signOut"}
+    if aside:  # a shift is not signed off over them
+        close = {"label": say("suspended"), "go": "suspended"}
     return {"blocks": blocks, "bar": [] if closed else [out], "primary": out if closed else close}
 
 

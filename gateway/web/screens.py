@@ -108,8 +108,8 @@ def _sync(s: Snapshot, say: Say) -> list[str]:
         words = [say("chip.sending", n=unsent) if unsent else say("chip.done")]
     if not sync["online"] and waited_ms > LATE_MS:
         words.append(say("chip.oldest", at=clock(oldest_ms)))
-    if sync["parked"]:
-        words.append(say("chip.parked", n=sync["parked"]))
+    if sync["parked"]:  # a handheld has room for the first word only: the worst
+        words.insert(0, say("chip.parked", n=sync["parked"]))
     is_bad = sync["parked"] or unsent > MANY or waited_ms > VERY_LATE_MS
     return ["bad" if is_bad else "" if sync["online"] else "warn", *words]
 
@@ -388,7 +388,8 @@ def _practice(s: Snapshot, screen: str, say: Say, has_bench: bool) -> list[Block
         return []
     put = {"method": "POST", "path": "/bench/vehicle", "tell": say("practice.told")}
     tiles = [{"label": say(name), **put, "body": {"preset": name}} for name in PRESETS]
-    return [line(say("practice")), {"options": tiles}]
+    first = 2 if s["suspended"] else 1
+    return [line(say("practice")), {"options": tiles, "from": first}]
 
 
 # ---- beside it ----

@@ -121,10 +121,34 @@ async def test_a_pairing_has_nothing_to_confirm_before_a_handheld_waits(around: 
     master, pairings = await around.signed_in("9001"), around.app[pairing.PAIRINGS]
     around.app[pairing.LAN] = pairing.Lan("192.0.2.10:8443", b"")
     assert (await look(master, "pairing"))["primary"]["label"] == "取配对码"
-    offer = pairings.open("9001")
+    pairings.open("9001")
     assert (await look(master, "pairing"))["primary"] is None
-    pairings.claim(offer.secret, "n" * 16, "手持 3")
+    told = json.dumps((await look(master, "pairing"))["blocks"], ensure_ascii=False)
+    assert "https://192.0.2.10:8443/pair" in told
+    typed = json.loads(told)[2]["facts"][1][1]
+    pairings.claim(typed.lower(), "n" * 16, "手持 3")
     assert (await look(master, "pairing"))["primary"]["label"] == "数字一致"
+
+
+async def test_a_handheld_is_thrown_out_only_after_a_second_look(around: Listener) -> None:
+    master, pairings = await around.signed_in("9001"), around.app[pairing.PAIRINGS]
+    offer = pairings.open("9001")
+    claimed = pairings.claim(offer.secret, "n" * 16, "手持 3")
+    pairings.confirm(offer.id)
+    await pairings.poll(claimed.claim)
+    blocks = (await look(master, "pairing"))["blocks"]
+    (row,) = next(block["rows"] for block in blocks if "rows" in block)
+    assert "手持 3" in row["button"]["sure"]
+
+
+async def test_nobody_signs_off_over_vehicles_put_aside(around: Listener) -> None:
+    browser = await around.signed_in()
+    opened = await browser.post("/api/shifts", json={"lane": "X03"})
+    id_ = str((await opened.json())["id"])
+    assert "path" in (await look(browser, "shiftEnd", shift=id_))["primary"]
+    around.x03.more = {"suspended": [{"passage": "X03-1"}]}
+    told = await look(browser, "shiftEnd", shift=id_)
+    assert told["primary"] == {"label": "挂起的车", "go": "suspended"}
 
 
 async def test_parked_records_come_with_the_centres_words(around: Listener) -> None:
@@ -199,6 +223,7 @@ async def test_a_station_is_found_by_initials_name_and_hex(around: Listener) -> 
         options = told["blocks"][1]["options"]
         assert any("兰州东" in option["label"] for option in options), query
         assert options[0]["command"]["source"] == "searched"
+        assert told["blocks"][1]["from"] > 9, "a digit goes into the field"
     assert "options" not in (await look(browser, "stations", q="zzzz"))["blocks"][1]
 
 

@@ -140,7 +140,7 @@ function weight(app, type) {
   const { draft, s } = app;
   const kilos = kilosOf(draft, s);
   const number = (name, value) => html`<p><small>${t(name)}</small><b>${value}</b></p>`;
-  const told = draft.kilos ? t('By hand: {reason}', { reason: draft.weightReason }) : t(kilos === null ? '▲ Not steady: wait, or by hand' : 'Steady');
+  const told = draft.kilos ? t('By hand: {reason}', { reason: draft.weightReason }) : t(kilos !== null ? 'Steady' : s.devices.scale?.state === 'missing' ? '▲ No scale: by hand' : s.devices.scale?.weight_kg === 0 ? '▲ Nothing on the scale' : '▲ Not steady: wait, or by hand');
   return html`<div class="scale">${number('Total t', tonnes(kilos))}${number('Limit t', tonnes(s.passage.vehicle.limit_kg))}${choices(t('Axles'), AXLES.map(n => [n, n > 5 ? '6+' : n]), axlesOf(type, draft, s), n => app.set({ axles: n }), 'axles')}${deed(app, 'weigh')}</div>
     ${hint(told, kilos === null ? 'warn' : '')}`;
 }

@@ -55,5 +55,5 @@ export const axlesOf = (type, draft, s) => draft.axles ?? s.passage.vehicle.axle
 export function kilosOf(draft, { passage, state, devices: { scale } }) {
   if (draft.kilos) return Number(draft.kilos);
   if (passage.vehicle.weight_kg != null && state !== 'classified') return passage.vehicle.weight_kg;
-  return scale?.is_stable !== false ? scale?.weight_kg ?? null : null;
+  return scale?.is_stable !== false ? scale?.weight_kg || null : null;
 }

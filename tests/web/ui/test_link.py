@@ -203,3 +203,32 @@ async def test_the_page_is_ready_within_a_second_and_a_half_on_a_slow_machine(
         tries_ms.append(await booth.page.evaluate("performance.now()"))
     crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     assert min(tries_ms) < 1500 * crowd, (tries_ms, crowd)
+
+
+MISSED = """async () => {
+  const { app } = await import('/app.js');
+  Object.defineProperty(app.link, 'isMissed', { get: () => true });
+  app.draw();
+}"""
+COVERED = """() => {
+  const lost = document.querySelector('.lost').getBoundingClientRect();
+  const hit = [...document.querySelectorAll('.top, .strip, .steps, .work, .bar')].filter(e => {
+    const { top, bottom, height } = e.getBoundingClientRect();
+    return height > 0 && top < lost.bottom - 1 && bottom > lost.top + 1;
+  });
+  return hit.map(e => e.className);
+}"""
+
+
+@pytest.mark.parametrize("size", [(1024, 768), (360, 640)])
+async def test_the_bar_of_a_lost_link_covers_neither_plate_nor_amount(
+    booth: Screen, size: tuple[int, int]
+) -> None:
+    await booth.page.set_viewport_size({"width": size[0], "height": size[1]})
+    await booth.show("priced")
+    await booth.page.evaluate(MISSED)
+    assert "重连" in await booth.page.locator(".lost").inner_text()
+    assert await booth.page.evaluate(COVERED) == []
+    bar = await booth.page.locator(".bar").bounding_box()
+    assert bar
+    assert bar["y"] + bar["height"] == size[1]
