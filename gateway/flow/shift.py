@@ -66,6 +66,8 @@ class _Running:
     shift: Shift
     count: int = 0
     sum_fen: int = 0
+    is_closing: bool = False
+    """Whether it still is open is on its way to the disk."""
 
 
 class Shifts:
@@ -107,9 +109,8 @@ class Shifts:
 
     def adjust(self, shift_id: int, collected_fen: int) -> None:
         """A record of this shift was corrected: so much more, or less, was taken."""
-        for running in self._open.values():
-            if running.shift.id == shift_id:
-                running.sum_fen += collected_fen
+        if running := self._running(shift_id):
+            running.sum_fen += collected_fen
 
     async def open(self, lane: str, operator: str, shift: int | None = None) -> Shift:
         """上班. `shift` 1–3, by the hour if None. Raises: ShiftOpen, if one is open here."""
@@ -132,11 +133,14 @@ class Shifts:
                 return standing
             return self._draft_open(draft, lane, operator, shift_at(now_ms), now_ms)
 
-        if running := self._open.get(lane):
+        running = self._open.get(lane)
+        if running and not running.is_closing:
             return running.shift.id
         now_ms = self._clock.now_ms()
         opened = await self._store.log(entry, looks=True)
-        self._open.setdefault(lane, _Running(opened))
+        running = self._open.get(lane)
+        if running is None or running.shift.id != opened.id:
+            self._open[lane] = _Running(opened)
         return opened.id
 
     async def current(self, lane: str) -> Shift | None:
@@ -168,19 +172,23 @@ class Shifts:
             draft.add(lane, "", moment, SHIFT_CLOSED, extra={"shift": told})
 
         now_ms = self._clock.now_ms()
-        running = self._forget(shift_id)  # first: a vehicle read from now on asks the store anew
+        running = self._running(shift_id)
+        if running:  # first: a vehicle read from now on asks the store anew
+            running.is_closing = True
         try:
             await self._store.log(entry, looks=True)
         except GatewayError:
-            if running:
-                self._open.setdefault(running.shift.lane, running)
+            if running:  # as before; meanwhile records were counted, and bear its number
+                running.is_closing = False
             raise
+        if running and self._open.get(running.shift.lane) is running:
+            del self._open[running.shift.lane]
         return await self.statement(shift_id)
 
     def number_of(self, shift_id: int) -> int:
         """1 早, 2 中, 3 晚 of a shift that is open; 0 of any other."""
-        standing = (running.shift for running in self._open.values())
-        return next((shift.shift for shift in standing if shift.id == shift_id), 0)
+        running = self._running(shift_id)
+        return running.shift.shift if running else 0
 
     def _draft_open(self, draft: Draft, lane: str, operator: str, shift: int, now_ms: int) -> Shift:
         (newest,) = draft.db.execute("SELECT ifnull(max(id), 0) FROM shift").fetchone()
@@ -193,11 +201,8 @@ class Shifts:
     def _moment(self, operator: str, now_ms: int) -> Moment:
         return Moment(now_ms, self._clock.monotonic_ms(), self._clock.boot_id, operator)
 
-    def _forget(self, shift_id: int) -> _Running | None:
-        for lane, running in self._open.items():
-            if running.shift.id == shift_id:
-                return self._open.pop(lane)
-        return None
+    def _running(self, shift_id: int) -> _Running | None:
+        return next((one for one in self._open.values() if one.shift.id == shift_id), None)
 
     async def statement(self, shift_id: int) -> Statement:
         """The shift, what it took and what of that is not at the centre. Raises: NotFound."""

@@ -1,12 +1,15 @@
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import NotFound, ShiftOpen, UnexpectedEvent
-from gateway.flow.shift import Kind, Shifts, shift_at
+from gateway.flow.shift import Kind, Shifts, Statement, shift_at
 from gateway.store import Store
+from tests.flow.rig import Box, World
+from tests.flow.test_lane import to_agreed
 
 HOUR_MS = 3_600_000
 MIDNIGHT_MS = 1_700_000_000_000 // (24 * HOUR_MS) * 24 * HOUR_MS - 8 * HOUR_MS  # in Beijing
@@ -177,6 +180,44 @@ async def test_a_vehicle_read_while_a_shift_closes_belongs_to_the_next_one(
     closed, read = await asyncio.gather(shifts.close(shift.id), shifts.ensure_open("X03", "1001"))
     assert closed.shift.closed_at_ms is not None
     assert read != shift.id
+
+
+async def test_signing_off_while_a_record_is_written_leaves_it_its_shift(tmp_path: Path) -> None:
+    box = await Box.power_on(World(), tmp_path)
+    await to_agreed(box)
+    shifts, shift_id = box.lane._shifts, box.lane.passage.shift_id
+    before = shifts.shown("X03")
+
+    async def sign_off() -> Statement:
+        while box.lane.passage.state != "debiting":
+            await asyncio.sleep(0)
+        return await shifts.close(shift_id)
+
+    _, signed = await asyncio.gather(box.do("save"), sign_off())
+    (record,) = await box.records()
+    assert before
+    assert record["shift"] == before["shift"] == signed.shift.shift
+    assert signed.signed_off == {**asdict(signed.totals), "kinds": [asdict(signed.totals.kinds[0])]}
+    assert (signed.totals.count, signed.totals.sum_fen) == (1, record["fee"])
+    assert shifts.shown("X03") is None
+    await box.power_off()
+
+
+async def test_a_vehicle_read_while_signing_off_is_refused_keeps_what_was_counted(
+    shifts: Shifts, store: Store
+) -> None:
+    opened = await shifts.open("X03", "1001", 1)
+    await passage(store, "P1", opened.id, None)
+    shifts.count("X03", 500)
+    closing = asyncio.create_task(shifts.close(opened.id))
+    await asyncio.sleep(0)
+    assert await shifts.ensure_open("X03", "1001") == opened.id
+    with pytest.raises(UnexpectedEvent):
+        await closing
+    shown = shifts.shown("X03")
+    assert shown
+    assert (shown["id"], shown["count"], shown["sum_fen"]) == (opened.id, 1, 500)
+    assert shifts.number_of(opened.id) == 1
 
 
 async def test_a_shift_nobody_opened_is_not_found(shifts: Shifts) -> None:
