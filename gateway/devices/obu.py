@@ -31,6 +31,8 @@ HEADER_MAX = 17
 KEY_3DES, KEY_SM4 = 0, 1
 """The PSAM's ids of its vehicle keys; that 1 is the SM4 one is assumed (domain.md §2)."""
 SM4_BLOCK = 16
+CIPHER_MAX = 248
+"""Bytes that one command to the PSAM takes, in whole blocks."""
 
 
 class ObuReader:
@@ -56,8 +58,9 @@ class ObuReader:
     async def _vehicle(self, system: ObuSystemInfo) -> ObuVehicleInfo:
         random = secrets.token_bytes(8)
         cipher = await self._data("读标签车辆信息", apdu.read_vehicle(random, PLAIN_LENGTH))
-        if not cipher or len(cipher) % 8:
-            raise DeviceGarbled(f"标签车辆信息密文有 {len(cipher)} 字节，应为 8 的倍数")
+        if not cipher or len(cipher) % 8 or len(cipher) > CIPHER_MAX:
+            what = f"标签车辆信息密文有 {len(cipher)} 字节"
+            raise DeviceGarbled(f"{what}，应为 8 的倍数，不多于 {CIPHER_MAX}")
         for key_id in (KEY_3DES, KEY_SM4) if len(cipher) % SM4_BLOCK == 0 else (KEY_3DES,):
             serial, issuer = system.contract_serial, system.issuer
             plain = await self._psam.decrypt(serial, issuer, cipher, key_id)

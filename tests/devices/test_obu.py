@@ -78,8 +78,10 @@ async def test_an_answer_without_our_own_random_is_not_ours(booth: Booth) -> Non
         await booth.obu_reader.read()
 
 
-@pytest.mark.parametrize("length", [1, 7, 71])
-async def test_a_cipher_of_odd_length_is_garbled_before_the_psam_sees_it(length: int) -> None:
+@pytest.mark.parametrize("length", [0, 1, 7, 71, 249, 256])
+async def test_a_cipher_that_is_no_whole_blocks_or_too_long_is_garbled_before_the_psam_sees_it(
+    length: int,
+) -> None:
     booth = Booth()
     booth.obu._handlers[0x00, 0xB4] = lambda _: bytes(length)
     with pytest.raises(DeviceGarbled, match="应为 8 的倍数"):
