@@ -11,7 +11,7 @@ class _Command(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Reason = Annotated[str, Field(min_length=1, max_length=REASON_MAX)]
+Reason = Annotated[str, Field(min_length=1, max_length=REASON_MAX, pattern=r"\S")]
 StationHex = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{8}$")]
 
 

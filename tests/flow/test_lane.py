@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from gateway.access import Who
 from gateway.devices.sim.card import SimUserCard
@@ -422,6 +423,17 @@ async def test_an_answer_refused_while_a_refused_step_is_taken_up_is_not_written
     rows = await box.store.rows("SELECT event FROM journal WHERE state <> '' ORDER BY seq")
     assert [row["event"] for row in rows][-3:] == ["Cancelled", "ReadRequested", "ChecksPassed"]
     assert (await box.lane._books.replay(box.lane.passage.id)).passage == box.lane.passage
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u3000"])
+@pytest.mark.parametrize(
+    "command", ["cancel", "hand_over", "override", "settle_by_hand", "pause_lane", "close_lane"]
+)
+def test_a_reason_of_blanks_is_none(command: str, blank: str) -> None:
+    body = {"command": command} | ({"means": "unpaid"} if command == "settle_by_hand" else {})
+    with pytest.raises(ValidationError):
+        COMMAND.validate_python({**body, "reason": blank})
+    assert COMMAND.validate_python({**body, "reason": f"{blank}换道"})
 
 
 async def test_what_is_refused_says_so_in_chinese() -> None:
