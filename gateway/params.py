@@ -11,13 +11,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, Self, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from gateway.errors import ParameterInvalid
 from gateway.records import PROVINCE_MAX, SHARES_MAX
-from gateway.units import FEN_MAX
+from gateway.units import FEN_MAX, plausible
 
 TEXT_MAX = 500
 """Characters of any one text in a table: they end in journal rows, and those are bounded. A bound
@@ -281,7 +288,7 @@ class Package(BaseModel):
     version: str = Field(min_length=1, max_length=40)
     base: str = ""
     """Of a delta: the version it changes."""
-    effective_from: datetime
+    effective_from: Annotated[datetime, AfterValidator(plausible)]
     body: dict[str, Any]
 
     @property

@@ -13,12 +13,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.durable import sync_folder
 from gateway.params import MinimumFare, ProvinceShare, TableDamaged, digest_of
+from gateway.units import plausible
 
 KEPT = 256
 """Rows that are remembered: a passage asks for the same one several times."""
@@ -37,7 +38,7 @@ class About(BaseModel):
 
     name: str
     version: str = Field(min_length=1, max_length=40)
-    effective_from: AwareDatetime
+    effective_from: Annotated[AwareDatetime, AfterValidator(plausible)]
     exit_hex: str
     rows: int = Field(ge=0)
     digest: str

@@ -9,14 +9,14 @@ import re
 import zlib
 from collections.abc import Mapping
 from struct import Struct
-from typing import Any
+from typing import Annotated, Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.params import ListDamaged, Listed
-from gateway.units import beijing
+from gateway.units import beijing, plausible
 
 MAGIC = b"LANELIST1\n"
 BLOCK_BYTES = 4096
@@ -38,7 +38,7 @@ class Head(BaseModel):
     version: str = Field(pattern=r"^[0-9A-Za-z_.]{1,40}$")
     base: str = Field(default="", pattern=r"^[0-9A-Za-z_.]{0,40}$")
     """Of a delta: the version it changes. Empty in a full list."""
-    effective_from: AwareDatetime
+    effective_from: Annotated[AwareDatetime, AfterValidator(plausible)]
     reasons: Mapping[int, str]
     """Bit + 1 → what the collector reads."""
     cards: int = Field(ge=0)

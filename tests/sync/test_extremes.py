@@ -4,15 +4,18 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from gateway.errors import CenterUnavailable
+from gateway.errors import CenterUnavailable, ParameterInvalid
+from gateway.params import ListDamaged, read_package
 from gateway.records import FareRequest
 from gateway.statuslist.archive import Archive
+from gateway.statuslist.writer import write_list
 from gateway.store import Store
 from gateway.sync.center import CenterClient, NotAVerdict
 from gateway.sync.download import Downloads, ParameterShelf
@@ -203,3 +206,15 @@ async def test_digests_of_extreme_ranges_are_no_answer(oracle: Oracle) -> None:
         with suppress(CenterUnavailable):
             assert await oracle.digests("X03", [(1, 2)]) == [""]
             assert odd is True  # which JSON's readers take for 1
+
+
+@pytest.mark.parametrize("told", [one for one in MOMENTS if one != "2026-01-01T00:00:00"])
+def test_no_table_is_of_a_time_that_cannot_be_told(told: str, tmp_path: Path) -> None:
+    """Signed or not: everything that is staged is rehearsed and shown."""
+    head = {"name": "policy", "version": "1", "effective_from": told, "body": {}}
+    with pytest.raises(ParameterInvalid):
+        read_package(json.dumps(head).encode())
+    with suppress(ValueError):
+        at = datetime.fromisoformat(told)
+        with pytest.raises(ListDamaged):  # its own head is read back
+            write_list(tmp_path / "x.list", [], "1", at, {})
