@@ -136,6 +136,7 @@ class Answer(_Loose):
 
 
 class HeartbeatAnswer(_Loose):
+    lane: str | None = None
     high_water: Count | None = None
     at_ms: Annotated[int, Field(ge=0, lt=MS_MAX)] | None = None
     """The centre's clock, if it tells."""
@@ -305,9 +306,16 @@ class CenterClient:
         return Verdicts(pick_verdicts(lines, answer.verdicts), answer.high_water)
 
     async def heartbeat(self, body: BaseModel) -> HeartbeatAnswer:
-        """POST /v1/heartbeat; the answer carries the lane's high water."""
+        """POST /v1/heartbeat; the answer carries the lane's high water: another lane's would raise
+        this one's numbers for good."""
         wire = body.model_dump(mode="json", by_alias=True)
-        return await self._json(HeartbeatAnswer, wire["lane"], "/v1/heartbeat", json=wire)
+        lane: str = wire["lane"]
+        answer = await self._json(HeartbeatAnswer, lane, "/v1/heartbeat", json=wire)
+        if answer.lane not in (None, lane):
+            mixed_up = NotAVerdict("中心回答的是另一条车道的心跳")
+            self._ended(lane, mixed_up)
+            raise mixed_up
+        return answer
 
     async def reconcile(self, body: dict[str, Any]) -> "Compared | None":
         """POST /v1/reconciliations; None from a centre that does not know how."""

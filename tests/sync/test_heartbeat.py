@@ -1,8 +1,11 @@
+import json
+from typing import Any
+
 import pytest
 
 from gateway.errors import CenterUnavailable
 from gateway.store import Store
-from gateway.sync.center import CenterClient
+from gateway.sync.center import CenterClient, NotAVerdict
 from gateway.sync.heartbeat import EXAMPLE, Box, Heartbeat, Heartbeats
 from gateway.sync.outbox import Outbox
 from tests.sync.rig import HurriedClock, Truth, save
@@ -91,3 +94,21 @@ async def test_a_box_whose_data_is_old_goes_on_behind_what_the_centre_holds(
     assert [row["extra"] for row in rows] == ['{"raised":3}']
     assert "本机数据是旧的" in rows[0]["body"]
     assert (await store.log(lambda draft: draft.lanes["X03"])).seq == 3
+
+
+async def test_an_answer_for_another_lane_is_no_answer(
+    store: Store, heartbeats: Heartbeats, client: CenterClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its high water would be taken for ours, and the lane's numbers raised for good."""
+    real = client._send
+
+    async def mixed_up(*asked: Any, **more: Any) -> Any:
+        status, raw, headers = await real(*asked, **more)
+        return status, json.dumps({**json.loads(raw), "lane": "X04", "high_water": 9}), headers
+
+    await save(store, 1)
+    monkeypatch.setattr(client, "_send", mixed_up)
+    with pytest.raises(NotAVerdict):
+        await heartbeats.beat("X03")
+    assert not client.is_taken("X03")
+    assert not await store.rows("SELECT 1 FROM journal WHERE event = 'lane_raised'")
