@@ -211,6 +211,7 @@ def aside(p: Passage) -> dict[str, Any]:
     return {
         "passage": p.id,
         "plate": p.plate or (p.media.card.issue.plate if p.media else ""),
+        "colour": p.plate_colour if p.plate or not p.media else p.media.card.issue.plate_colour,
         "state": (p.suspended_in or p.state).value,
         "opened_at_ms": p.opened_at_ms,
     }

@@ -120,6 +120,7 @@ class PassageShown(Shown):
 class SuspendedShown(Shown):
     passage: str
     plate: str
+    colour: int
     state: str
     opened_at_ms: int
 
@@ -298,7 +299,11 @@ class PassageRow(BaseModel):
     lane: str
     state: str
     plate: str
-    amount_fen: int | None
+    colour: int | None
+    amount_fen: int | None = Field(description="what was asked")
+    kind: str | None = Field(description="its record's: paid, by_hand, unpaid, doubtful, cancelled")
+    means: str | None
+    fee_fen: int | None = Field(description="what was taken")
     opened_at_ms: int
     changed_at_ms: int
     operator: str

@@ -217,7 +217,7 @@ _JOINED = """
     SELECT p.*, r.seq, r.kind, r.means, r.fee_fen, r.saved_ms, r.chain, r.line,
            d.verdict, d.reason, d.via, d.at_ms AS told_ms
     FROM passage p
-    LEFT JOIN record r ON r.id = p.record_id
+    LEFT JOIN record r ON r.id = p.record_id AND r.lane = p.lane
     LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
 """
 
@@ -264,7 +264,11 @@ def _row(row: Any, request: web.Request) -> dict[str, Any]:
         "lane": row["lane"],
         "state": row["ended"] or row["state"],
         "plate": row["plate"],
+        "colour": _colour(row["line"]),
         "amount_fen": row["amount_fen"],
+        "kind": row["kind"],
+        "means": row["means"],
+        "fee_fen": row["fee_fen"],
         "opened_at_ms": row["opened_ms"],
         "changed_at_ms": row["changed_ms"],
         "operator": row["operator"],
@@ -273,6 +277,12 @@ def _row(row: Any, request: web.Request) -> dict[str, Any]:
         "seq": row["seq"],
         "delivery": delivery_of(row, request.app[SYNC].delivered),
     }
+
+
+def _colour(line: str | None) -> int | None:
+    """Of the plate, as the record has it."""
+    *_, colour = (json.loads(line).get("vehicleId") or "").rpartition("_") if line else ("",)
+    return int(colour) if colour else None
 
 
 def delivery_of(row: Any, delivered: Callable[[str], Set[tuple[str, int]]]) -> str | None:

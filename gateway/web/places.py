@@ -28,6 +28,8 @@ ENDINGS = ("saved", "cancelled", "unreadable")
 ROWS = 20
 DAY_MS = 86_400_000
 HOURS_EAST_MS = 8 * 3_600_000
+PART_KEYS = [*"1234567890ABCDEFGHJKLMNPQRSTUVWXYZ退清"]
+"""A part of a plate finds it."""
 
 routes = Api()
 
@@ -72,7 +74,8 @@ async def passage(request: web.Request) -> web.Response:
     blocks: list[Block] = [
         facts(
             (say("plate"), plate(told)),
-            (say("amount"), money(told["amount_fen"])),
+            (say("amount"), _taken(told)),
+            (say("means"), _how(told, say) or "—"),
             (say("state"), say(f"state.{told['state']}")),
             (say("seq"), told["seq"] or "—"),
             (say("delivery"), _fate(told)),
@@ -125,7 +128,8 @@ async def _menu(request: web.Request, say: Say) -> Document:
 
 async def _history(request: web.Request, say: Say) -> Document:
     asked = request.query
-    span, state = asked.get("span", "shift"), asked.get("state", "")
+    span, state, plate_ = asked.get("span", "shift"), asked.get("state", ""), asked.get("plate", "")
+    filters = f"{span}|{state}|{plate_}|"
     lane = lane_asked(request).snapshot()
     limits: dict[str, Any] = {"limit": asked.get("limit", ROWS)}
     if span == "shift" and lane["shift"]:
@@ -133,21 +137,43 @@ async def _history(request: web.Request, say: Say) -> Document:
     if span == "today":
         limits["from_ms"] = (lane["at_ms"] + HOURS_EAST_MS) // DAY_MS * DAY_MS - HOURS_EAST_MS
     limits |= {name: asked[name] for name in ("plate", "state") if asked.get(name)}
+    if (before := asked.get("before", "")).startswith(filters):  # of the same question
+        limits["before"] = before.removeprefix(filters) or None
     query = history.PassageQuery.model_validate(limits)
     told = read_answer(await history.passages(request, query))
     endings = [["", say("day.all")], *([name, say(f"state.{name}")] for name in ENDINGS)]
     spans = [[name, say(f"day.{name}")] for name in ("shift", "today", "all")]
     rows = [_vehicle(row, say) for row in told["passages"]]
-    more = {"label": say("history.more"), "with": {"limit": min(query.limit + ROWS, 100)}}
+    is_bare = (span, state, plate_) == ("shift", "", "")
+    pad = [{"letters": "plate", "value": plate_, "keys": PART_KEYS}] if asked.get("keys") else []
     return {
         "blocks": [
-            {"field": "plate", "label": say("plate"), "value": asked.get("plate", "")},
+            {"field": "plate", "label": say("plate"), "value": plate_},
+            *pad,
             {"choices": endings, "name": "state", "label": say("state"), "chosen": state},
-            {"choices": spans, "name": "span", "label": say("history"), "chosen": span},
-            {"rows": rows, "empty": say("history.none")},
+            {"choices": spans, "name": "span", "label": say("history.span"), "chosen": span},
+            {"rows": rows, "empty": say("history.none" if is_bare else "history.nothing")},
         ],
-        "bar": [more] if told["next"] and query.limit < 100 else [],
+        "bar": [
+            {"label": say("history.keys"), "with": {"keys": "" if pad else 1}},
+            *_turns(query, told["next"], filters, say),
+        ],
     }
+
+
+def _turns(
+    query: history.PassageQuery, after: str | None, filters: str, say: Say
+) -> list[dict[str, Any]]:
+    """More below, up to a full page; then page by page, and back to the newest."""
+    turns = []
+    if query.before:
+        turns.append({"label": say("history.newest"), "with": {"before": "", "limit": ROWS}})
+    if after:
+        is_full = query.limit == history.PAGE_MAX
+        longer = {"limit": min(query.limit + ROWS, history.PAGE_MAX)}
+        more = {"before": f"{filters}{after}"} if is_full else longer
+        turns.append({"label": say("history.more"), "with": more})
+    return turns
 
 
 async def _suspended(request: web.Request, say: Say) -> Document:
@@ -258,12 +284,27 @@ def _vehicle(row: dict[str, Any], say: Say) -> dict[str, Any]:
         "parts": [
             moment(row["opened_at_ms"]),
             plate(row),
-            {"b": money(row["amount_fen"])},
+            {"b": _taken(row)},
             say(f"state.{row['state']}"),
+            _how(row, say),
             row["delivery"] or "",
         ],
         "go": f"passage/{row['id']}",
     }
+
+
+def _taken(row: dict[str, Any]) -> str:
+    """Of a cancelled vehicle nothing, whatever was asked; of one in work what is asked."""
+    if row["state"] == "cancelled":
+        return "—"
+    return money(row["amount_fen"] if row["fee_fen"] is None else row["fee_fen"])
+
+
+def _how(row: dict[str, Any], say: Say) -> str:
+    if row["kind"] in (None, "cancelled"):
+        return ""
+    means = say(f"means.{row['means']}")
+    return f"▲ {say('kind.doubtful')} · {means}" if row["kind"] == "doubtful" else means
 
 
 def _correction(made: dict[str, Any], say: Say) -> dict[str, Any]:

@@ -117,7 +117,11 @@ entry | 入口 | Entry
 explain | 这笔费怎么来的 | How the fare came about
 explain.kind | 计费方式 | Way
 history | 历史 | History
+history.keys | 按键 | Keys
 history.more | 更早的 | Earlier
+history.newest | 最新的 | Newest
+history.nothing | 没有这样的车，换个条件试试 | None of this kind
+history.span | 时间 | Time
 history.none | 还没有交易，读第一张卡后会显示在这里 | Nothing yet
 journal | 经过 | Journal
 km | {n} 公里 | {n} km

@@ -211,7 +211,8 @@ async def test_a_suspended_car_waits_while_another_pays_and_then_goes_on(tmp_pat
     await box.power_off()
 
     again = await Box.power_on(world, tmp_path)
-    assert again.lane.snapshot()["suspended"][0]["passage"] == first
+    aside = again.lane.snapshot()["suspended"][0]
+    assert (aside["passage"], aside["plate"], aside["colour"]) == (first, "甘A12345", 0)
     world.reader.insert(world.card)
     shot = await again.do("resume", passage=first)
     assert (shot["state"], shot["passage"]["id"]) == ("agreed", first)

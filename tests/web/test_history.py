@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.web.history_rows import CARD, insert, passage, record
 from tests.web.rig import PARAMETERS, Listener, listening
 
-CARD = "62012045220000123456"
 SERIAL = "62010101A9009001"
 
 
@@ -20,50 +20,6 @@ async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
 @pytest.fixture
 async def browser(listener: Listener) -> Any:
     return await listener.signed_in()
-
-
-async def insert(listener: Listener, table: str, **row: Any) -> None:
-    places = ",".join("?" * len(row))
-    sql = f"INSERT INTO {table} ({','.join(row)}) VALUES ({places})"
-    await listener.parts.store.write(lambda db: db.execute(sql, tuple(row.values())).rowcount)
-
-
-async def passage(listener: Listener, n: int, **other: Any) -> None:
-    row = {
-        "id": f"X03-P{n}",
-        "lane": "X03",
-        "state": "saved",
-        "opened_ms": 1000 + n,
-        "changed_ms": 2000 + n,
-        "operator": "1001",
-        "shift_id": 1,
-        "plate": f"甘A1234{n % 10}",
-        "card_id": CARD,
-        "amount_fen": 4280,
-        "ended": "saved",
-        "record_id": f"R{n}",
-    }
-    await insert(listener, "passage", **{**row, **other})
-
-
-async def record(listener: Listener, n: int) -> None:
-    line = json.dumps({"id": f"R{n}", "seq": n, "tac": "E5383359", "photo": None, "cardId": CARD})
-    await insert(
-        listener,
-        "record",
-        lane="X03",
-        seq=n,
-        id=f"R{n}",
-        passage_id=f"X03-P{n}",
-        shift_id=1,
-        kind="paid",
-        means="etc_card",
-        fee_fen=4280,
-        card_id=CARD,
-        saved_ms=3000 + n,
-        line=line,
-        chain="7F3A",
-    )
 
 
 async def delivery(listener: Listener, n: int, verdict: str, reason: str | None = None) -> None:

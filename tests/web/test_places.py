@@ -21,6 +21,7 @@ from gateway.web.places import PLACES
 from gateway.web.settings import OPEN_MS, Lock
 from gateway.web.words import REASONS
 from tests.still_clock import StillClock
+from tests.web.history_rows import passage, record
 from tests.web.rig import OPERATORS, PASSWORDS, Listener, listening
 
 OPEN = set(PLACES) - {"why", "master", "approvals", "pairing", "carry"}
@@ -297,7 +298,52 @@ async def test_history_asks_for_more_and_for_less(around: Listener) -> None:
     assert blocks["state"]["chosen"] == "saved"
     assert blocks["span"]["chosen"] == "all"
     assert blocks["field"]["value"] == "甘"
-    assert told["bar"] == []
+    assert [button["with"] for button in told["bar"]] == [{"keys": 1}]
+    assert (blocks["span"]["label"], blocks["rows"]["empty"][:5]) == ("时间", "没有这样的")
+    told = await look(await around.signed_in(), "history", keys="1")
+    assert told["blocks"][1]["letters"] == "plate"
+    assert told["blocks"][-1]["empty"].startswith("还没有交易")
+
+
+async def test_the_oldest_row_of_the_history_can_be_reached(around: Listener) -> None:
+    for n in range(130):
+        await passage(around, n)
+    browser, query, seen = await around.signed_in(), {"span": "all"}, []
+    for _ in range(9):
+        told = await look(browser, "history", **query)
+        seen = [row["go"] for row in told["blocks"][-1]["rows"]]
+        more = [button["with"] for button in told["bar"] if button["label"] == "更早的"]
+        if not more:
+            break
+        query |= {name: str(value) for name, value in more[0].items()}
+    assert seen[-1] == "passage/X03-P0"
+    assert {"before": "", "limit": 20} in [button["with"] for button in told["bar"]]
+    told = await look(browser, "history", **{**query, "state": "saved"})
+    assert told["blocks"][-1]["rows"][0]["go"] == "passage/X03-P129", "another question begins anew"
+
+
+@pytest.mark.parametrize(
+    ("ended", "made", "amount", "how"),
+    [
+        ("saved", {"kind": "paid", "means": "etc_card", "fee_fen": 4280}, "42.80", "ETC 卡"),
+        ("saved", {"kind": "by_hand", "means": "cash", "fee_fen": 5000}, "50.00", "现金"),
+        ("saved", {"kind": "unpaid", "means": "none", "fee_fen": 0}, "0.00", "不收费"),
+        ("saved", {"kind": "doubtful", "means": "none", "fee_fen": 0}, "0.00", "▲ 存疑 · 不收费"),
+        ("cancelled", {"kind": "cancelled", "means": "none", "fee_fen": 0}, "—", "—"),
+    ],
+)
+async def test_the_history_says_what_was_taken_and_how(
+    around: Listener, ended: str, made: dict[str, Any], amount: str, how: str
+) -> None:
+    await passage(around, 1, ended=ended)
+    await record(around, 1, vehicle_id="甘A12341_4", **made)
+    browser = await around.signed_in()
+    (row,) = (await look(browser, "history", span="all"))["blocks"][-1]["rows"]
+    _, plate, taken, _, means, _ = row["parts"]
+    assert plate == {"plate": "甘A12341", "colour": 4}
+    assert (taken["b"], means or "—") == (amount, how)
+    facts = dict((await look(browser, "passage/X03-P1"))["blocks"][0]["facts"])
+    assert (facts["金额 元"], facts["收费方式"]) == (amount, how)
 
 
 async def test_there_is_no_other_place(around: Listener) -> None:

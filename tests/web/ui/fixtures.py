@@ -550,8 +550,8 @@ def shift_place(chosen: int) -> dict[str, Any]:
     )
 
 
-def _vehicle(plate: str, amount: str, fate: str) -> list[Any]:
-    return ["11-18 09:30:00", {"plate": plate, "colour": 0}, {"b": amount}, "已保存", fate]
+def _vehicle(plate: str, amount: str, means: str, fate: str) -> list[Any]:
+    return ["11-18 09:30:00", {"plate": plate, "colour": 0}, {"b": amount}, "已保存", means, fate]
 
 
 def _journal() -> list[dict[str, Any]]:
@@ -626,15 +626,18 @@ ANSWERS: dict[str, Any] = {
         },
         {
             "rows": [
-                {"parts": _vehicle("甘A12345", "42.80", "已送达"), "go": "passage/X03-4"},
+                {"parts": _vehicle("甘A12345", "42.80", "ETC 卡", "已送达"), "go": "passage/X03-4"},
                 {
                     "look": "bad",
-                    "parts": _vehicle("青B50271", "23.40", "被退回"),
+                    "parts": _vehicle("青B50271", "23.40", "现金", "被退回"),
                     "go": "passage/1",
                 },
             ]
         },
-        bar=[{"label": "更早的", "with": {"limit": 40}}],
+        bar=[
+            {"label": SAY("history.keys"), "with": {"keys": 1}},
+            {"label": SAY("history.more"), "with": {"limit": 40}},
+        ],
     ),
     "GET places/passage/X03-4": place(
         "这一笔",
