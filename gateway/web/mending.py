@@ -21,8 +21,10 @@ from gateway.web.blocks import Block, facts, line
 from gateway.web.documents import Document
 from gateway.web.words import REASONS, Say, is_known
 
-PLATE_KEYS = [*"ABCDEFGHJKLMNPQRSTUVWXYZ1234567890挂学警港澳领使试超临退清"]
-FIRST_KEYS = [*PROVINCES, *"使WJ无退清"]
+PLATE_KEYS = [*"ABCDEFGHJKLMNPQRSTUVWXYZ1234567890挂学警港澳领使试超临", "应急", "O", "退", "清"]
+BARE = "军"
+"""Key of the plates that begin with letters or digits; it is no part of them."""
+FIRST_KEYS = [*PROVINCES, "使", "WJ", BARE, "民航", "无牌", "退", "清"]
 AMOUNT_KEYS = [*"123456789.0退"]
 BY_HAND = ("cash", "mobile", "none")
 
@@ -33,7 +35,9 @@ async def document(request: web.Request, say: Say) -> Document:
     rows = await chain_of(request.app[history.STORE], id_)
     if not rows:
         raise NotFound("这一笔没有流水可以更正")
-    newest, asked = rows[-1], request.query
+    newest, asked = rows[-1], {**request.query}
+    if "plate" in asked:
+        asked["letters"], asked["plate"] = asked["plate"], asked["plate"].removeprefix(BARE)
     now = _values(json.loads(newest["line"]))
     changes = _changed(now, asked)
     reason = asked.get("reason", "")
@@ -56,6 +60,7 @@ async def document(request: web.Request, say: Say) -> Document:
             *_vehicle(now, asked, request, say),
             *(_money(now, asked, say) if newest["kind"] != "paid" else [line(say("correct.paid"))]),
             _choices("reason", [[text, text] for text in REASONS["correct"].split()], reason, say),
+            *([facts(*_before(now, changes, say))] if changes else []),  # in a master's sight
             {"credentials": say("master.number")},
         ],
         "primary": send,
@@ -114,10 +119,13 @@ def _text(name: str, value: Any) -> str:
 
 def _plate(now: Mapping[str, Any], asked: Mapping[str, str], say: Say) -> list[Block]:
     plate = asked.get("plate", now["plate"])
+    keys = PLATE_KEYS if asked.get("letters", plate) else FIRST_KEYS
+    if plate == "WJ":
+        keys = [*PROVINCES, *PLATE_KEYS]
     pairs = [[code, name] for code, name in COLOURS.items()]
     return [
         {"field": "plate", "label": say("plate"), "value": plate, "is_start": True},
-        {"letters": "plate", "value": plate, "keys": PLATE_KEYS if plate else FIRST_KEYS},
+        {"letters": "plate", "value": plate, "keys": keys},
         _choices("colour", pairs, _chosen(now, asked, "colour"), say),
     ]
 

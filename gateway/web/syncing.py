@@ -37,9 +37,14 @@ async def document(request: web.Request, say: Say) -> Document:
     passages = await _passages_of(request, [record["id"] for record in parked])
     mended = await _mended(request, list(passages.values()), say)
     may_sell = require(request).role in SELLERS
-    rows = [
-        _parked(record, passages.get(record["id"], ""), mended, may_sell, say) for record in parked
-    ]
+    waiting, settled = (
+        [
+            _parked(record, passages.get(record["id"], ""), mended, may_sell, say)
+            for record in parked
+            if (record.get("state") == "corrected") is is_settled
+        ]
+        for is_settled in (False, True)
+    )
     resent = await _resent(request, lane.lane, say)
     is_waiting = bool(told["backlog"]["count"]) or any(
         record.get("state") == "resending" for record in parked
@@ -47,15 +52,19 @@ async def document(request: web.Request, say: Say) -> Document:
     return {
         "blocks": [
             _standing(told, snapshot, _proven(request), say),
-            line(f"✓ {say('sync.can')}", "good"),
-            line(f"✕ {say('sync.cannot')}"),
+            *(_without_a_line(say) if not (told["online"] and snapshot["sync"]["online"]) else []),
             {"h": say("parked")},
-            {"rows": rows, "empty": say("parked.none")},
-            *([line(say("parked.call"))] if parked else []),
+            {"rows": waiting, "empty": say("parked.none")},
+            *([line(say("parked.call"))] if waiting else []),
+            *([{"h": say("corrected")}, {"rows": settled}] if settled else []),
             *([{"h": say("resent")}, {"rows": resent}] if resent else []),
         ],
         "again_ms": AGAIN_MS if is_waiting else None,
     }
+
+
+def _without_a_line(say: Say) -> list[Block]:
+    return [line(f"✓ {say('sync.can')}", "good"), line(f"✕ {say('sync.cannot')}")]
 
 
 def _proven(request: web.Request) -> Proven:

@@ -258,6 +258,7 @@ correct | 更正 | Correct
 correct.colour | 车牌颜色 | Colour
 correct.done | 更正 {id} | Corrects {id}
 correct.hint | 原来的流水不动，另记一条；点要改的，没点的不变 | A new record; what is not tapped stays
+corrected | 已更正 | Corrected
 correct.again | 改正后重传 | Correct, send again
 correct.paid | 从卡上扣的款不能更正，多扣少扣按退费、补费办理 | What the card paid stays as it is
 resend | 原样重传 | Send again

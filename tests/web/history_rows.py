@@ -1,6 +1,7 @@
 """Rows of the history, as the tables keep them."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from tests.web.rig import Listener
@@ -32,9 +33,10 @@ async def passage(listener: Listener, n: int, **other: Any) -> None:
     await insert(listener, "passage", **{**row, **other})
 
 
-async def record(listener: Listener, n: int, vehicle_id: str = "", **other: Any) -> None:
+async def record(
+    listener: Listener, n: int, line: Mapping[str, Any] | None = None, **other: Any
+) -> None:
     told = {"id": f"R{n}", "seq": n, "tac": "E5383359", "photo": None, "cardId": CARD}
-    line = json.dumps({**told, "vehicleId": vehicle_id})
     row = {
         "lane": "X03",
         "seq": n,
@@ -46,7 +48,7 @@ async def record(listener: Listener, n: int, vehicle_id: str = "", **other: Any)
         "fee_fen": 4280,
         "card_id": CARD,
         "saved_ms": 3000 + n,
-        "line": line,
+        "line": json.dumps({**told, **(line or {})}),
         "chain": "7F3A",
     }
     await insert(listener, "record", **{**row, **other})

@@ -14,6 +14,7 @@ from gateway.flow.commands import COMMAND
 from gateway.flow.standing import Standing
 from gateway.pairing import Pairings
 from gateway.params import Operator
+from gateway.plate import check_plate
 from gateway.sync.proof import Proven
 from gateway.web import approvals, carry, ops, pairing, receipts
 from gateway.web.exports import Exports, Sticks
@@ -177,6 +178,66 @@ async def test_as_many_are_refused_as_the_bar_above_says(
         assert shown == f"{(await told.json())['sync']['parked']} 笔"
 
 
+async def test_what_is_settled_stands_apart_and_limits_are_told_offline_only(
+    around: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [
+        {"seq": 4, "id": "R4", "reason": "站码不存在", "state": "parked"},
+        {"seq": 6, "id": "R6", "reason": "站码不存在", "state": "corrected"},
+    ]
+
+    async def parked() -> list[dict[str, Any]]:
+        return listed
+
+    monkeypatch.setattr(around.parts.sync, "parked", parked)
+    browser = await around.signed_in()
+    blocks = (await look(browser, "sync"))["blocks"]
+    heads = [block["h"] for block in blocks if "h" in block]
+    rows = [block["rows"] for block in blocks if "rows" in block]
+    assert heads == ["被退回", "已更正"]
+    assert [row["parts"][1] for found in rows for row in found] == ["R4", "R6"]
+    assert "不能做" in json.dumps(blocks, ensure_ascii=False)
+    told = {**around.parts.sync.state(), "online": True}
+    monkeypatch.setattr(around.parts.sync, "state", lambda: told)
+    blocks = (await look(browser, "sync"))["blocks"]
+    assert "不能做" not in json.dumps(blocks, ensure_ascii=False)
+
+
+RECORD = {
+    "vehicleId": "甘A12341_4", "vehicleType": 1, "vehicleClass": 0, "axleCount": 2, "exWeight": 0,
+    "means": "cash", "fee": 4280,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "plate"),
+    [
+        (["无牌"], "无牌"),
+        ([*"甘A123", "应急"], "甘A123应急"),
+        (["民航", *"12345"], "民航12345"),
+        (["军", *"VA12345"], "VA12345"),
+        (["WJ", *"甘12345"], "WJ甘12345"),
+    ],
+)
+async def test_every_kind_of_plate_can_be_corrected_by_touch(
+    around: Listener, keys: list[str], plate: str
+) -> None:
+    await passage(around, 1)
+    await record(around, 1, RECORD, kind="by_hand", means="cash")
+    browser, typed = await around.signed_in(), ""
+    for key in keys:
+        told = await look(browser, "correct/X03-P1", plate=typed)
+        (pad,) = (block for block in told["blocks"] if block.get("letters") == "plate")
+        assert key in pad["keys"], typed
+        typed += key
+    told = await look(browser, "correct/X03-P1", plate=typed, reason="车牌录错")
+    assert told["primary"]["body"] == {"plate": plate, "reason": "车牌录错"}
+    assert told["primary"]["off"] is False
+    assert check_plate(plate, 0) == plate
+    at = [next(iter(block)) for block in told["blocks"]].index("credentials")
+    assert told["blocks"][at - 1] == {"facts": [["车牌", f"甘A12341 → {plate}"]]}
+
+
 async def test_what_waits_at_a_broker_is_told_apart(around: Listener) -> None:
     browser, sync = await around.signed_in(), around.parts.sync
     facts = (await look(browser, "sync"))["blocks"][0]["facts"]
@@ -336,7 +397,7 @@ async def test_the_history_says_what_was_taken_and_how(
     around: Listener, ended: str, made: dict[str, Any], amount: str, how: str
 ) -> None:
     await passage(around, 1, ended=ended)
-    await record(around, 1, vehicle_id="甘A12341_4", **made)
+    await record(around, 1, {"vehicleId": "甘A12341_4"}, **made)
     browser = await around.signed_in()
     (row,) = (await look(browser, "history", span="all"))["blocks"][-1]["rows"]
     _, plate, taken, _, means, _ = row["parts"]
