@@ -87,7 +87,7 @@ from gateway.web.exports import Exports, Sticks
 
 log = logging.getLogger(__name__)
 
-E_TRUST = "E-405"
+E_TRUST = "E-406"
 SHOWN_TABLES = ("status_list", "minimum_fares", "stations")
 Devices = Callable[[LaneSection, Clock], build.Devices]
 DAY_MS = 86_400_000

@@ -44,6 +44,7 @@ NUMBERS = {
     "master.refused": "E-221",
     "access.locked": "E-222",
     "approval.expired": "E-223",
+    "access.refused": "E-224",
     "card.absent": "E-101",
     "card.mismatch": "E-102",
     "card.outcome_unknown": "E-301",
@@ -53,7 +54,9 @@ NUMBERS = {
     "export.no_room": "E-304",
     "flow.not_owner": "E-402",
     "shift.elsewhere": "E-403",
+    "flow.unexpected": "E-407",
     "pairing.refused": "E-501",
+    "parcel.refused": "E-503",
 }
 """Code → number on the screen."""
 

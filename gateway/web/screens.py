@@ -202,20 +202,27 @@ def _is_open(s: Snapshot) -> bool:
     return bool(s.get("standing", {}).get("state", "open") == "open")
 
 
+def _works(s: Snapshot, *lamps: str) -> bool:
+    """Nobody is told to do what one of these cannot do now."""
+    return all(s["devices"].get(lamp, {}).get("state") != "missing" for lamp in lamps)
+
+
 def _stands(s: Snapshot, say: Say) -> str:
     return say(f"standing.{s['standing']['state']}")
 
 
 def _idle(s: Snapshot, say: Say) -> Iterable[Block]:
     if _is_open(s):
-        yield line(say("idle.card"), "big")
+        if _works(s, "reader", "disk"):
+            yield line(say("idle.card"), "big")
     else:
         said = s["standing"]
         yield line(said["reason"], "big")
         yield line(say("standing.since", who=said["operator"], at=clock(said["at_ms"])))
     reader = s["devices"].get("reader", {"state": "ok"})
     if reader["state"] == "missing":
-        detail = f"{reader['name']} {reader['text'] or say('device.missing')}"
+        name, text = reader["name"], reader["text"] or say("device.missing")
+        detail = text if text.startswith(name) else f"{name} {text}"
         yield {"alert": detail, "action": say("idle.reader"), "code": "E-112", "level": "bad"}
     for notice in s.get("notices", ()):
         words = {"alert": notice["detail"], "action": notice["action"]}
@@ -276,7 +283,7 @@ def _fare(s: Snapshot, say: Say) -> Iterable[Block]:
         name = quote["station_name"] if quote else ""
         who = master and (master["name"] or master["operator"])
         yield line(say("fare.master", who=who) if master else say("fare.agreed", name=name), "big")
-        if not _is_short(passage):
+        if not (_is_short(passage) or s["problem"]) and _works(s, "reader", "psam", "disk"):
             yield line(say("fare.save"), "big")
     elif "confirm_entry" in s["allowed"]:
         known = quote["station_name"] if quote else ""

@@ -142,5 +142,5 @@ async def test_files_that_cannot_be_read_cost_the_line_and_not_the_lane(
 
     async with gateway(settings(tmp_path, change), SystemClock(), build.devices) as box:
         (notice,) = next(iter(box.lanes.values())).snapshot()["notices"]
-        assert (notice["code"], notice["detail"][:12]) == ("E-405", "到中心的证书文件不能用：")
+        assert (notice["code"], notice["detail"][:12]) == ("E-406", "到中心的证书文件不能用：")
         assert why in notice["detail"]

@@ -225,3 +225,22 @@ def test_no_key_stands_for_two_options() -> None:
     shown = dressed(fixtures.snapshot("idle_suspended") | {"is_training": True}, SAY, 0, True)
     counts = [(b.get("from", 1), len(b["options"])) for b in blocks_of(shown) if "options" in b]
     assert counts == [(1, 1), (2, 9)]
+
+
+@pytest.mark.parametrize("lamp", ["reader", "disk"])
+def test_no_card_is_asked_for_where_none_can_be_taken(lamp: str) -> None:
+    bare = fixtures.snapshot("idle")
+    assert SAY("idle.card") in json.dumps(dressed(bare, SAY)["screen"], ensure_ascii=False)
+    bare["devices"][lamp] = {"name": "读卡器", "state": "missing", "text": "读卡器没有连接"}
+    said = json.dumps(dressed(bare, SAY)["screen"], ensure_ascii=False)
+    assert SAY("idle.card") not in said
+    assert "读卡器 读卡器" not in said
+
+
+def test_no_debit_is_asked_for_where_none_can_be_made() -> None:
+    bare = fixtures.snapshot("agreed")
+    assert SAY("fare.save") in json.dumps(dressed(bare, SAY)["screen"], ensure_ascii=False)
+    bare["devices"]["psam"]["state"] = "missing"
+    assert SAY("fare.save") not in json.dumps(dressed(bare, SAY)["screen"], ensure_ascii=False)
+    refused = fixtures.snapshot("agreed_refused")
+    assert SAY("fare.save") not in json.dumps(dressed(refused, SAY)["screen"], ensure_ascii=False)

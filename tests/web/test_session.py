@@ -158,7 +158,7 @@ async def test_an_engineer_may_look_and_not_sell(listener: Listener) -> None:
     browser = await listener.signed_in("7001")
     assert (await browser.get("/api/lanes/X03")).status == 200
     told = await post(browser, "/api/lanes/X03/commands", {"command": "read"}, 403)
-    assert told["code"] == "access.refused"
+    assert (told["code"], told["number"]) == ("access.refused", "E-224")
     assert "收费" in told["detail"]
     assert (await browser.put(f"/api/lanes/X03/photos/{'0' * 64}", data=b"x")).status == 403
     await post(browser, "/api/shifts", {"lane": "X03"}, 403)

@@ -145,7 +145,7 @@ async def test_an_export_is_taken_away_and_a_wrong_receipt_refused(
     await page.locator("input[type=file]").set_input_files(junk)
     alert = page.locator(".work .alert")
     await alert.wait_for()
-    assert "parcel.refused" in await alert.inner_text()
+    assert "E-503" in await alert.inner_text()
 
 
 async def test_settings_open_by_the_masters_own_word(page: Page) -> None:
