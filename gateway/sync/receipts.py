@@ -21,7 +21,7 @@ from gateway.parcel import Parcel
 from gateway.store import Draft, Store
 from gateway.sync.center import Verdict
 from gateway.sync.ledger import RECEIPT, keep_mark, lost_mark, mark, mark_stubs
-from gateway.units import Clock, iso
+from gateway.units import COUNT_MAX, MS_MAX, Clock, iso
 
 KIND = "receipt"
 AT_ONCE = 500
@@ -34,20 +34,20 @@ class _Told(BaseModel):
 
 class LaneTold(_Told):
     lane: str = Field(pattern=r"^[0-9A-Za-z]{1,8}$")
-    high_water: int = Field(ge=0)
-    last_seq: int = Field(ge=0)
+    high_water: int = Field(ge=0, le=COUNT_MAX)
+    last_seq: int = Field(ge=0, le=COUNT_MAX)
 
 
 class ReceiptTold(_Told):
     """The manifest of a receipt."""
 
-    number: int = Field(ge=1)
-    made_ms: int
+    number: int = Field(ge=1, le=COUNT_MAX)
+    made_ms: int = Field(ge=0, lt=MS_MAX)
     lanes: tuple[LaneTold, ...]
 
 
 class _Line(_Told):
-    seq: int
+    seq: int = Field(ge=1, le=COUNT_MAX)
     id: str
     verdict: Literal["accepted", "duplicate", "retry", "refused"]
     reason: str = ""

@@ -340,7 +340,7 @@ async def test_a_tampered_export_is_booked_in_no_part(trip: Trip) -> None:
     assert not (trip.folder / "receipt.tar").exists()
 
 
-@pytest.mark.parametrize("lie", ["verdict", "missing", "lane", "number"])
+@pytest.mark.parametrize("lie", ["verdict", "missing", "lane", "number", "early", "late", "high"])
 async def test_a_receipt_that_is_signed_and_still_nonsense_changes_nothing(
     trip: Trip, lie: str
 ) -> None:
@@ -357,6 +357,10 @@ async def test_a_receipt_that_is_signed_and_still_nonsense_changes_nothing(
     written.close()
     if lie == "number":
         manifest["number"] = "1"
+    if lie in ("early", "late"):
+        manifest["made_ms"] = -(10**18) if lie == "early" else 10**18
+    if lie == "high":
+        manifest["lanes"] = [{**lane, "high_water": 2**64 - 1} for lane in manifest["lanes"]]
     signer = Signer.read(trip.folder / "center-key.pem")
     parcels.write(receipt, signer, manifest, parts)
     with pytest.raises(ParcelRefused):
