@@ -13,7 +13,7 @@ from pydantic import BaseModel
 import gateway
 from gateway.web.api import Api, Needs
 from gateway.web.faults import answer
-from gateway.web.page_words import PAGE_WORDS
+from gateway.web.page_words import PAGE_ENGLISH, PAGE_WORDS
 
 API = 1
 """Raised when an older page cannot work with this gateway."""
@@ -24,7 +24,7 @@ routes = Api()
 
 class PageShown(BaseModel):
     """`wrong`: files that differ from the release, are missing or do not belong to it.
-    `words`: English, as the page's code says it → 中文."""
+    `words`: English, as the page's code says it → 中文. `english`: of what it calls by a name."""
 
     api: int
     version: str
@@ -32,6 +32,7 @@ class PageShown(BaseModel):
     files: int
     wrong: list[str]
     words: dict[str, str]
+    english: dict[str, str]
 
 
 @routes.api(
@@ -59,6 +60,7 @@ def shown(static: Path = Path(__file__).parent / "static") -> PageShown:
         files=len(found),
         wrong=wrong,
         words=PAGE_WORDS,
+        english=PAGE_ENGLISH,
     )
 
 

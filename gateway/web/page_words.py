@@ -100,6 +100,52 @@ mobile|移动支付
 unpaid|不收费放行
 """  # noqa: E501
 
+_ENGLISH = """
+primary|Confirm
+cancel|Cancel
+back|Back
+more|More
+help|Keys
+read|Read card
+plate|Plate
+photo|Photo
+vehicle|Vehicle
+class|Class
+weigh|By hand
+quote|Ask the fare
+minimum|Minimum fare
+save|Save
+suspend|Put aside
+prove|Card is back: prove
+handOver|Hand over
+cardGone|Card is gone
+override|Ask a master
+settle|Ask a master
+stations|By name
+entryCard|Entry of the card
+noPhoto|Without photo
+takeOver|Take over
+entry|Confirm entry
+next|Next
+stay|Stay
+goOn|Go on
+devices|Devices
+history|History
+menu|Menu
+lock|Lock
+standing|Pause or close
+openLane|Open the lane
+cash|Cash
+mobile|Mobile
+unpaid|Unpaid
+"""
+
+PAGE_ENGLISH: dict[str, str] = {
+    name: english
+    for name, _, english in (line.partition("|") for line in _ENGLISH.strip().splitlines())
+}
+"""What the code calls by a name: deeds and means."""
+
 PAGE_WORDS: dict[str, str] = {
     english: chinese
     for english, _, chinese in (line.partition("|") for line in _TABLE.strip().splitlines())

@@ -55,7 +55,7 @@ export const deeds = {
   async start() {
     for (; !this.session; await pause(700)) {
       this.page = await ask('GET', '/api/ui').catch(() => this.page);
-      learn(this.page.words);
+      learn(this.page.words, this.page.english);
       this.session = await ask('GET', '/api/session').catch(() => null);
     }
     if (this.page.api === API && !this.page.wrong.length) return this.arrive();
@@ -184,7 +184,9 @@ export const deeds = {
   configure(patch) {
     this.settings = { ...this.settings, ...patch };
     localStorage.setItem('settings', JSON.stringify(this.settings));
-    this.draw();
+    // Most words are the gateway's, and were said in the other language.
+    if (patch.language) return location.reload();
+    return this.draw();
   },
 
   /** Made for what the person saw: asked again only if nothing but the revision moved. */

@@ -60,7 +60,7 @@ const BLOCKS = {
   rows: (app, { rows, empty, until_ms: until }) => (until < app.now() ? nothing : rows.length ? html`<ul class="rows">${rows.map(each => row(app, each))}</ul>` : hint(empty)),
   money: (app, { money, unit }) => html`<p class="money"><b>${money}</b> ${unit}</p>`,
   alert: (app, { alert: detail, ...more }) => app.alert({ detail, ...more }),
-  image: (app, { image, alt }) => html`<img class="kept" alt=${alt} src=${image.startsWith('<') ? `data:image/svg+xml;charset=utf-8,${encodeURIComponent(image)}` : image}>`,
+  image: (app, { image, alt }) => (image.startsWith('<') ? html`<div class="wide" tabindex="0"><img alt=${alt} src=${`data:image/svg+xml;charset=utf-8,${encodeURIComponent(image)}`}></div>` : html`<img class="kept" alt=${alt} src=${image}>`),
   digits: (app, { digits }) => html`<p class="digits6">${digits}</p>`,
   choices: (app, block) => html`<h2>${block.label}</h2>${choices(block.label, block.choices, block.chosen, value => app.narrow({ [block.name]: value }))}`,
   field: (app, block) => field(block.label, block.field, block.value, value => app.narrow({ [block.field]: value.toUpperCase() }), { isStart: block.is_start }),

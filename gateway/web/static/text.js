@@ -7,11 +7,13 @@ export function speak(wanted) {
 /** English, as the code says it, and 中文: what is said before the gateway, which knows the rest, answers. */
 const WORDS = { 'Toll lane': '收费车道', 'Connecting…': '正在连接网关…', 'The gateway is starting, about 20 s': '网关启动中，约需 20 秒' };
 
-export const learn = more => Object.assign(WORDS, more);
+const ENGLISH = {};
+
+export const learn = (words, english) => { Object.assign(WORDS, words); Object.assign(ENGLISH, english); };
 
 export const fill = (text, holes) => text.replace(/\{(\w+)\}/g, (_, name) => holes[name] ?? '');
 
-export const t = (words, holes = {}) => fill((language === 'en' ? '' : WORDS[words]) || words, holes);
+export const t = (words, holes = {}) => fill((language === 'en' ? ENGLISH : WORDS)[words] || words, holes);
 
 /** Amounts are computed from fen, never from fractions. */
 export function yuan(fen) {

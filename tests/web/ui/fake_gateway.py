@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 from gateway.web.drafts import Draft
 from gateway.web.forms import INITIALS, _question
 from gateway.web.page import digests
-from gateway.web.page_words import PAGE_WORDS
+from gateway.web.page_words import PAGE_ENGLISH, PAGE_WORDS
 from gateway.web.screens import dressed
 from gateway.web.words import REASONS, speaking
 from tests.web.ui import fixtures
@@ -219,7 +219,7 @@ async def _table(request: web.Request) -> web.Response:
     if request.path == "/api/ui":
         files = {"files": len(digests(STATIC)), "wrong": script.wrong, "api": 1, "version": "0.1.0"}
         words = longer(PAGE_WORDS) if script.is_pseudo else PAGE_WORDS
-        body = {**files, "sha256": script.ui, "words": words}
+        body = {**files, "sha256": script.ui, "words": words, "english": PAGE_ENGLISH}
     if body is None:
         return web.json_response({"code": "not_found", "detail": "没有", "action": ""}, status=404)
     return web.json_response(copy.deepcopy(body))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from playwright.async_api import FileChooser
 
+from gateway.web import drawing
 from tests.web.ui import around, fixtures
 from tests.web.ui.conftest import Screen
 from tests.web.ui.test_flow import at, sent
@@ -189,6 +190,29 @@ async def test_what_another_screen_has_saved_is_nobodys_any_more(booth: Screen) 
     assert not await booth.page.get_by_text("正在手持机上处理").count()
     await booth.page.get_by_role("button", name="2 辆车挂起").click()
     await at(booth, "挂起的车")
+
+
+async def test_another_language_is_spoken_at_once_and_by_every_button(booth: Screen) -> None:
+    await booth.show("idle")
+    await booth.page.evaluate("async () => { (await import('/app.js')).app.go('settings'); }")
+    await at(booth, "设置")
+    await booth.page.get_by_role("radio", name="English").click()
+    await at(booth, "Waiting")
+    assert "Read card" in await booth.page.locator(".bar").inner_text()
+    await booth.show("refused_stops")
+    assert "Hand over" in await booth.page.locator(".bar").inner_text()
+
+
+async def test_a_handheld_lists_its_keys_and_draws_a_timeline_to_be_read(hand: Screen) -> None:
+    await hand.show("plate")
+    await hand.settle()
+    await hand.page.keyboard.press("F1")
+    await hand.page.wait_for_selector(".dialog.help")
+    assert await hand.page.locator(".help kbd").first.is_visible()
+    await around.go(hand, "passage/X03-4")
+    drawn = hand.page.locator(".wide img")
+    assert await drawn.evaluate("img => img.decode().then(() => img.width)") == drawing.WIDTH
+    assert await hand.page.locator(".wide").evaluate("e => e.scrollWidth > e.clientWidth")
 
 
 OTHERS = ("plate", "vehicle_truck", "priced", "refused_master", "held", "doubtful", "agreed")

@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from gateway.web.page_words import PAGE_WORDS
+from gateway.web.page_words import PAGE_ENGLISH, PAGE_WORDS
 from tests.tools.vendor_ui import FILES, INTEGRITY, LOCK, NAME, VENDOR, digest
 
 STATIC = Path(__file__).parents[3] / "gateway" / "web" / "static"
@@ -64,6 +64,11 @@ def test_every_word_stands_in_the_catalogue() -> None:
 def test_every_word_that_is_said_has_its_chinese() -> None:
     assert said() - set(words()) == set()
     assert all(CJK.search(chinese) for chinese in words().values())
+
+
+def test_what_the_code_calls_by_a_name_has_english_words_too() -> None:
+    names = {word for word in words() if re.fullmatch(r"[a-z]\w*", word)}
+    assert set(PAGE_ENGLISH) == names
 
 
 def test_no_word_stands_there_that_nobody_says() -> None:

@@ -141,3 +141,29 @@ async def test_night_follows_the_system_and_the_setting(booth: Screen) -> None:
     await booth.page.evaluate(choose)
     await booth.page.wait_for_selector(":root[data-theme=day]")
     assert await booth.page.evaluate(background) == day
+
+
+CUT = """() => [...document.querySelectorAll('.top > *, .device, .steps span')].filter(e => {
+  const { width, bottom } = e.getBoundingClientRect();
+  const line = parseFloat(getComputedStyle(e).fontSize) * 1.6;
+  const isFolded = e.closest('.steps') && e.offsetHeight > line;
+  const isCut = e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 3;
+  const isBelow = e.closest('.top') && bottom > 57;
+  return width && getComputedStyle(e).display !== 'inline' && (isCut || isFolded || isBelow);
+}).map(e => e.textContent)"""
+
+
+@pytest.mark.parametrize("scale", SCALES)
+async def test_who_the_lamps_and_the_chip_all_stand_at_the_top(booth: Screen, scale: str) -> None:
+    bare = fixtures.snapshot("idle_offline")
+    lamps = {
+        **bare["devices"],
+        "disk": {"name": "磁盘", "state": "degraded", "text": ""},
+        "clock": {"name": "时钟", "state": "missing", "text": ""},
+    }
+    lamps["scale"] |= {"state": "missing"}
+    sync = {**bare["sync"], "parked": 2, "unsent": 1234}
+    await booth.show("idle_offline", devices=lamps, sync=sync)
+    dress = "scale => { document.documentElement.dataset.scale = scale; }"
+    await booth.page.evaluate(dress, scale)
+    assert await booth.page.evaluate(CUT) == []
