@@ -11,6 +11,7 @@ from gateway.spool import database
 
 RECORD = ("X03", 1, "G00306200100202010030202611221000001", "X03-P", 1, "paid", "etc_card", 100,
           "6201", 1, "{}", "AB", None, None)  # fmt: skip
+RECORD_NEXT_DOOR = ("X04", 1, RECORD[2], "X04-P", *RECORD[4:])
 ROW = (1, "X03", "X03-P", 1, 1, "boot", "1001", "Event", "idle", "{}", "", bytes(32))
 COMMAND = ("X03", "key", "print", 1, None, None)
 SHIFT = (1, "X03", "1001", 1, 1, None, None)
@@ -49,6 +50,7 @@ def put(db: sqlite3.Connection, table: str, row: tuple[object, ...]) -> None:
         ("record", RECORD, changed(RECORD, _1=2, _3="X03-Q")),  # the same id
         ("record", RECORD, changed(RECORD, _2="G" * 37, _3="X03-Q")),  # the same number
         ("record", RECORD, changed(RECORD, _1=2, _2="G" * 37)),  # a second first one of a passage
+        ("record", RECORD_NEXT_DOOR, changed(RECORD_NEXT_DOOR, _1=2, _3="X04-Q")),
         ("journal", ROW, changed(ROW, _2="X03-Q")),
         ("command", COMMAND, changed(COMMAND, _2="other")),
         ("shift", SHIFT, changed(SHIFT, _0=2)),  # two open on one lane

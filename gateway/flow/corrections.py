@@ -41,7 +41,8 @@ NOTE, REFUSED = "corrected", "refused_correction"
 SPACE = "更正 "
 """Before a key in the store: no header can hold it, so that no lane's command has the same one."""
 CHAIN = """
-SELECT * FROM record WHERE id = (SELECT record_id FROM passage WHERE id = ?1)
+SELECT r.* FROM passage AS p JOIN record AS r ON r.id = p.record_id AND r.lane = p.lane
+WHERE p.id = ?1
 UNION ALL SELECT * FROM record WHERE passage_id = ?1 AND corrects IS NOT NULL ORDER BY seq
 """
 OWN = ("id", "seq", "corrects", "adjust_fee", "prev_chain", "clock", "approval", "reason")

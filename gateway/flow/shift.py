@@ -225,7 +225,7 @@ def shift_at(now_ms: int) -> int:
 _KINDS = """
     SELECT kind, means, count(*), coalesce(sum(fee_fen), 0) FROM record r
     WHERE shift_id = ? AND kind <> 'cancelled'
-    AND NOT EXISTS (SELECT 1 FROM record n WHERE n.corrects = r.id)
+    AND NOT EXISTS (SELECT 1 FROM record n WHERE n.corrects = r.id AND n.lane = r.lane)
     GROUP BY kind, means ORDER BY kind, means
 """
 """Vehicles served: no stub of a cancelled one, and of a corrected record only what counts now."""

@@ -86,6 +86,8 @@ class Copies:
     def close(self) -> None:
         with suppress(StoreUnavailable):
             self.follow()
+            self.tell()
+            self.follow()
         self.spool.close()
         if self._db is not None:
             with suppress(sqlite3.Error):
@@ -177,15 +179,18 @@ class Copies:
             self.sync(db, is_synced=False)
             piece, later = self._piece(), self.later
             db.execute("BEGIN IMMEDIATE")
+            heard = list[Repair]()
             for row, row_hash in piece:
                 self._progress.step()
-                tables.follow(db, row, row_hash)
+                if said := tables.follow(db, row, row_hash):
+                    heard.append(Repair(said, ""))
             last = piece[-1][0].seq if piece else self.followed
             if last < self.spool.seq:
                 later = []
             for work in later:
                 work(db)
             db.execute("COMMIT")
+            self.repairs += heard
             self.followed = last
             for _ in piece:
                 self._ahead.popleft()
@@ -431,7 +436,7 @@ class Copies:
         db = connect(half)
         try:
             self._progress.begin("正在由流水日志重建数据库")
-            count = _fill(db, self.spool.rows(), self._progress.step)
+            count, heard = _fill(db, self.spool.rows(), self._progress.step)
             self._progress.begin("正在从坏的数据库里取出其余的行")
             salvaged = repair.salvage(source, db, self._progress.step) if source else 0
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -446,7 +451,7 @@ class Copies:
         self._take(connect(path))
         self.synced()
         what = f"数据库损坏（{why}），已由流水日志重建 {count} 条，另救回 {salvaged} 行"
-        self.repairs.append(Repair(what, aside))
+        self.repairs += [Repair(what, aside), *(Repair(said, "") for said in heard)]
 
 
 def _own_logs(path: Path) -> tuple[Path, Path]:
@@ -454,15 +459,19 @@ def _own_logs(path: Path) -> tuple[Path, Path]:
     return Path(f"{path}-wal"), Path(f"{path}-shm")
 
 
-def _fill(db: sqlite3.Connection, rows: Iterable[tuple[Row, bytes]], step: Step) -> int:
-    count = 0
+def _fill(
+    db: sqlite3.Connection, rows: Iterable[tuple[Row, bytes]], step: Step
+) -> tuple[int, list[str]]:
+    """How many, and what people must hear of them."""
+    count, heard = 0, list[str]()
     db.execute("BEGIN")
     for row, row_hash in rows:
         step()
-        tables.follow(db, row, row_hash)
+        if said := tables.follow(db, row, row_hash):
+            heard.append(said)
         count += 1
         if count % repair.ROWS_A_COMMIT == 0:
             db.execute("COMMIT")
             db.execute("BEGIN")
     db.execute("COMMIT")
-    return count
+    return count, heard

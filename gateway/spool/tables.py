@@ -48,10 +48,14 @@ class LaneHead(NamedTuple):
     record_id: str = ""
 
 
-def follow(db: sqlite3.Connection, row: Row, row_hash: bytes) -> None:
-    """Bring the tables up to this row. Inside the caller's transaction."""
+def follow(db: sqlite3.Connection, row: Row, row_hash: bytes) -> str:
+    """Bring the tables up to this row. Inside the caller's transaction.
+
+    What people must hear of it, in Chinese; nearly always nothing.
+    """
     db.execute(INSERT, (*row[:11], row_hash))
     derive(db, row)
+    return _twin(db, row) if row.line else ""
 
 
 def derive(db: sqlite3.Connection, row: Row) -> None:
@@ -174,8 +178,8 @@ class Rows:
             previous = found[0]
         told = self._db.execute(
             f"SELECT {_OF_JOURNAL}, ifnull(r.line, ''), j.hash FROM journal AS j"  # noqa: S608
-            " LEFT JOIN record AS r ON r.id = CASE WHEN instr(j.extra, '\"record\":') > 0"
-            " THEN json_extract(j.extra, '$.record[0]') END"
+            " LEFT JOIN record AS r ON r.lane = j.lane AND r.id = CASE"
+            " WHEN instr(j.extra, '\"record\":') > 0 THEN json_extract(j.extra, '$.record[0]') END"
             " WHERE j.seq > ? ORDER BY j.seq",
             (self._after,),
         )
@@ -255,6 +259,20 @@ def _record(db: sqlite3.Connection, row: Row, shift_id: int) -> str:
          corrects, record["adjustFee"] if corrects else None),
     )  # fmt: skip
     return str(record_id)
+
+
+def _twin(db: sqlite3.Connection, row: Row) -> str:
+    """Two lanes have this record's id: what is in the log is owed, so both stand."""
+    record_id, _ = json.loads(row.extra)["record"]
+    found = "SELECT lane, seq FROM record WHERE id = ? AND lane <> ?"
+    other = db.execute(found, (record_id, row.lane)).fetchone()
+    if other is None:
+        return ""
+    lane, seq = other
+    return (
+        f"流水号 {record_id} 用了两次：{lane} 第 {seq} 条和 {row.lane} 的一条。两条都保留、都上传，"
+        "中心会退回一条，请更正退回的那条"
+    )
 
 
 def _correction(db: sqlite3.Connection, row: Row, told: list[Any]) -> None:

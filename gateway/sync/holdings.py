@@ -24,7 +24,8 @@ FROM record WHERE shift_id = ? GROUP BY lane ORDER BY lane
 """
 SHIFT_PARTS = """
 SELECT kind, means, count(*) AS count, sum(fee_fen) AS sum_fen FROM record r
-WHERE shift_id = ? AND lane = ? AND NOT EXISTS (SELECT 1 FROM record n WHERE n.corrects = r.id)
+WHERE shift_id = ? AND lane = ?
+  AND NOT EXISTS (SELECT 1 FROM record n WHERE n.corrects = r.id AND n.lane = r.lane)
 GROUP BY kind, means ORDER BY kind, means
 """
 CHAIN = "SELECT chain FROM record WHERE lane = ? AND seq = ?"

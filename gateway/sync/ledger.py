@@ -58,7 +58,7 @@ SELECT
   (SELECT count(*) FROM delivery d CROSS JOIN record r USING (lane, seq)
     WHERE d.lane = ?1 AND d.verdict = 'refused' AND NOT EXISTS (
       SELECT 1 FROM record n JOIN delivery nd ON nd.lane = n.lane AND nd.seq = n.seq
-      WHERE n.corrects = r.id AND nd.verdict <> 'refused')) AS parked,
+      WHERE n.corrects = r.id AND n.lane = r.lane AND nd.verdict <> 'refused')) AS parked,
   coalesce((SELECT max(seq) FROM delivery WHERE lane = ?1 AND verdict = 'refused'), 0)
     AS newest_refused
 """
@@ -70,7 +70,7 @@ SELECT d.lane, d.seq, r.id, d.reason, d.at_ms, r.passage_id,
   CASE WHEN nd.verdict IN ('accepted', 'duplicate') THEN 'corrected'
     WHEN d.stub_sent = 2 THEN 'resending' ELSE 'parked' END AS state
 FROM delivery d CROSS JOIN record r ON r.lane = d.lane AND r.seq = d.seq
-LEFT JOIN record n ON n.corrects = r.id
+LEFT JOIN record n ON n.corrects = r.id AND n.lane = r.lane
 LEFT JOIN delivery nd ON nd.lane = n.lane AND nd.seq = n.seq
 WHERE d.lane = ? AND d.verdict = 'refused' ORDER BY d.seq LIMIT ?
 """

@@ -23,6 +23,7 @@ RESENT_SHOWN = 5
 RESENT = """
     SELECT j.at_ms, j.operator, j.body, r.seq, d.verdict, d.reason, d.stub_sent
     FROM journal j JOIN record r ON r.id = json_extract(j.body, '$.record')
+      AND r.lane = j.lane
     LEFT JOIN delivery d ON d.lane = r.lane AND d.seq = r.seq
     WHERE j.lane = ? AND j.event = 'record_resent'
       AND j.seq > (SELECT max(seq) FROM journal) - ? ORDER BY j.seq DESC LIMIT ?

@@ -17,7 +17,9 @@ MONEY = ("journal", "passage", "record", "command", "shift")
 SOFT = ("delivery", "sync_mark", "session", "handheld", "consumer")
 
 
-def passage(number: int, filling: int = 200) -> Callable[[Draft], int]:
+def passage(
+    number: int, filling: int = 200, lane: str = LANE, record_id: str = ""
+) -> Callable[[Draft], int]:
     """Two steps: it begins, and it ends with a record; each with its command's key."""
 
     def entry(draft: Draft) -> int:
@@ -25,17 +27,17 @@ def passage(number: int, filling: int = 200) -> Callable[[Draft], int]:
         id_, key = f"P{number:04d}", f"key-{number}"
         told: list[Any] = [moment[0], "1001", 1, "甘A12345", "c", 500, "reading", None]
         extra = {"key": [key, "print"], "passage": told}
-        draft.add(LANE, id_, moment, "ReadRequested", "reading", "{}", extra)
-        last = draft.lanes.get(LANE, LaneHead())
+        draft.add(lane, id_, moment, "ReadRequested", "reading", "{}", extra)
+        last = draft.lanes.get(lane, LaneHead())
         record = {
             "seq": last.seq + 1, "outcome": "paid", "means": "etc_card", "fee": 500,
             "cardId": "c", "prevChain": last.chain, "filling": "x" * filling,
         }  # fmt: skip
-        line, record_id = json.dumps(record), f"R{number:04d}"
+        line, id_of_record = json.dumps(record), record_id or f"R{number:04d}"
         done = [*told[:6], "saved", "saved"]
-        extra = {"key": [f"{key}-2", "print"], "passage": done, "record": [record_id, moment[0]]}
-        draft.add(LANE, id_, moment, "SaveRequested", "saved", "{}", extra, line)
-        draft.lanes[LANE] = LaneHead(last.seq + 1, record_chain(last.chain, line), record_id)
+        extra = {"key": [f"{key}-2", "print"], "passage": done, "record": [id_of_record, moment[0]]}
+        draft.add(lane, id_, moment, "SaveRequested", "saved", "{}", extra, line)
+        draft.lanes[lane] = LaneHead(last.seq + 1, record_chain(last.chain, line), id_of_record)
         return last.seq + 1
 
     return entry
