@@ -4,7 +4,7 @@ import logging
 
 from gateway.errors import CenterUnavailable, ParameterInvalid, StoreUnavailable
 from gateway.statuslist.form import rank
-from gateway.sync.center import CenterClient, ManifestEntry, TooLong
+from gateway.sync.center import CenterClient, ManifestEntry, NotAVerdict, TooLong
 from gateway.sync.fetch import fetch_into
 from gateway.sync.lists import StatusLists
 from gateway.sync.scrutiny import SIZE_MAX
@@ -122,6 +122,10 @@ class Downloads:
             await self._shelf.refuse(entry, told)
             return False
         except ParameterInvalid:
+            return False
+        except NotAVerdict as no:  # to this one: others may well be had
+            facts = {"table": entry.name, "version": entry.version, "reason": no.detail}
+            log.warning("a parameter package was not given", extra=facts)
             return False
         except OSError as no:
             log.error("a parameter package is not kept", extra={"reason": no.strerror})

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.center.tables import Tables, public_hex
 from gateway.errors import CenterUnavailable, ParameterInvalid
 from gateway.store import Store
-from gateway.sync.center import CenterClient
+from gateway.sync.center import CenterClient, NotAVerdict
 from gateway.sync.download import Downloads, ParameterShelf, public_key
 from tests.sync.rig import DEMO, TOKEN, HurriedClock, Truth, center
 from tests.sync.test_center import server
@@ -313,3 +313,28 @@ async def test_a_malformed_manifest_changes_nothing(store: Store, clock: Hurried
     async with server(odd) as url, CenterClient(url, TOKEN, clock) as client:
         await Downloads(shelf, client, clock).fetch()
     assert shelf.current().versions["policy"] == "20251118001"
+
+
+async def test_a_package_that_the_centre_does_not_give_holds_up_no_other(
+    shelf: ParameterShelf,
+    downloads: Downloads,
+    published: Path,
+    client: CenterClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish(published, document("stations", "2", "2025-11-30T00:00:00+08:00"))
+    later = document("policy", "2", "2025-12-01T00:00:00+08:00", status_list_stale_hours=5)
+    publish(published, later)
+    real = client.package
+
+    async def choosy(name: str, *more: Any, size: int) -> bytes:
+        if name == "stations":
+            raise NotAVerdict("中心回答 404，稍后再试")
+        return await real(name, *more, size=size)
+
+    monkeypatch.setattr(client, "package", choosy)
+    assert await downloads.fetch() is False
+    assert hours(shelf) == 5
+    monkeypatch.undo()
+    assert await downloads.fetch() is True
+    assert shelf.current().versions["stations"] == "2"
