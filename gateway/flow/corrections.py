@@ -172,13 +172,13 @@ class Corrections:
         self, newest: _Newest, changes: Mapping[str, Any], who: Who, key: Key
     ) -> dict[str, Any]:
         moment, old = self._moment(who), newest.record
+        clock = clock_reading(moment, self._clock_state())  # here: not in the writer's thread
 
         def entry(draft: Draft) -> tuple[ExitRecord, dict[str, Any]]:
             last = draft.lanes.get(newest.lane, LaneHead())
             lane_id = self._lane_ids[newest.lane]
             record_id = next_record_id(newest_id(draft.lanes, lane_id), lane_id, moment.at_ms)
-            told = {**changes, "clock": clock_reading(moment, self._clock_state())}
-            record = _corrected(old, told, last, record_id)
+            record = _corrected(old, {**changes, "clock": clock}, last, record_id)
             line = record.model_dump_json(by_alias=True)
             head = LaneHead(record.seq, record_chain(last.chain, line), record.id)
             go_on(draft.lanes, newest.lane, head)
