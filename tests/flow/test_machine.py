@@ -80,6 +80,9 @@ class MoodyCentre:
         self.held: dict[str, str] = {}
         self.complaints: list[str] = []
 
+    def is_taken(self, lane: str) -> bool:
+        return self.is_online
+
     async def submit(self, lane: str, lines: Sequence[Line]) -> Verdicts:
         if self.mood == "down":
             raise CenterUnavailable("没有网络")
