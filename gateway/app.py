@@ -468,7 +468,7 @@ async def gateway(
         box.signer = _key_of(settings.data)
         stack.push_async_callback(box.close)
         await _load_tables(box)
-        await (box.evidence.restore() if store.repairs else box.evidence.recover())
+        await _list_photos(box, progress)
         for lane in box.lanes.values():
             await lane.recover()
         box.adopt(await Ledger(store).lanes())
@@ -531,6 +531,20 @@ async def _load_tables(box: Gateway) -> None:
         with suppress(CenterUnavailable):
             await box.downloads.fetch()
         box.shelf.current()
+
+
+async def _list_photos(box: Gateway, progress: Progress) -> None:
+    """Rows for photos that lost theirs: after a repair for all, else for the newest passages'.
+
+    Raises: StoreUnavailable.
+    """
+    if not box.store.may_lack_rows:
+        await box.evidence.recover()
+        return
+    progress.begin("正在重新登记照片")
+    await box.evidence.restore(progress.step)
+    with suppress(OSError):  # then the next start does it once more
+        box.store.lacks_none()
 
 
 async def serve(

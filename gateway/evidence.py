@@ -27,6 +27,7 @@ SIZE_MAX = 2 * 1024 * 1024  # bytes
 SIDE_MAX = 4096  # pixels
 
 DROPPED_AT_ONCE = 200  # photos
+LISTED_AT_ONCE = 32  # photos, read and listed again with one sync
 JOURNAL_ROWS = 4_000  # so far back a start looks; SQLite keeps less than that in its own log
 NEWEST_PHOTOS = """
     SELECT DISTINCT name AS sha256 FROM (
@@ -100,17 +101,36 @@ class Evidence:
         rows = await self._store.rows(NEWEST_PHOTOS, JOURNAL_ROWS)
         return await self._list(self.path(row["sha256"]) for row in rows)
 
-    async def restore(self) -> int:
-        """After a damage: the same for all photos in the folder. Raises: StoreUnavailable."""
-        kept = {row["sha256"] for row in await self._store.rows("SELECT sha256 FROM evidence")}
-        paths = self._folder.glob("[0-9a-f][0-9a-f]/*.jpg")
-        return await self._list(path for path in paths if _name_of(path) not in kept)
+    async def restore(self, step: Callable[[], None] = lambda: None) -> int:
+        """After a damage: the same for all photos in the folder. `step`: some more are done.
+
+        Row by row as they are read: a start that is cut off has not read them in vain.
+        Raises: StoreUnavailable.
+        """
+        listed = 0
+        for folder in sorted(self._folder.glob("[0-9a-f][0-9a-f]")):
+            paths = await self._without_row(folder)
+            for first in range(0, len(paths), LISTED_AT_ONCE):
+                listed += await self._list(paths[first : first + LISTED_AT_ONCE])
+                step()
+        return listed
+
+    async def _without_row(self, folder: Path) -> list[Path]:
+        """Of the photos whose names begin like the folder's."""
+        rows = await self._store.rows(
+            "SELECT sha256 FROM evidence WHERE sha256 >= ? AND sha256 < ?",
+            folder.name,
+            f"{folder.name}g",
+        )
+        kept = {row["sha256"] for row in rows}
+        run = asyncio.get_running_loop().run_in_executor
+        there = await run(self._thread, lambda: sorted(folder.glob("*.jpg")))
+        return [path for path in there if _name_of(path) not in kept]
 
     async def _list(self, paths: Iterable[Path]) -> int:
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._thread, _rows_of, paths)
-        for row in found:
-            await self._store.write(partial(_insert, row))
+        await self._store.write(partial(_insert_all, found))
         return len(found)
 
     def path(self, sha256: str) -> Path:
@@ -228,6 +248,11 @@ def _forget(names: Sequence[str], db: sqlite3.Connection) -> None:
 
 def _insert(row: tuple[str, int, int, str], db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO evidence VALUES (?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING", row)
+
+
+def _insert_all(rows: Iterable[tuple[str, int, int, str]], db: sqlite3.Connection) -> None:
+    for row in rows:
+        _insert(row, db)
 
 
 def check_jpeg(data: bytes) -> tuple[int, int]:

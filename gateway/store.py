@@ -124,6 +124,16 @@ class Store:
         return self._writer.copies.spool.seq
 
     @property
+    def may_lack_rows(self) -> bool:
+        """A repair, of this life or one that was cut off, may have cost rows that do not follow
+        from the log: whoever can make his own anew does, and then `lacks_none` is said."""
+        return self._writer.copies.may_lack_rows
+
+    def lacks_none(self) -> None:
+        """What could be made anew is. Raises: OSError."""
+        self._writer.copies.lacks_none()
+
+    @property
     def last_commit_ms(self) -> float:
         """How long the newest sync took, for /readyz."""
         return self._writer.last_commit_ms

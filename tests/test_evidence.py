@@ -5,10 +5,12 @@ import errno
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import evidence as module
+from gateway.app import gateway
+from gateway.config import demo
 from gateway.errors import NotFound, PhotoInvalid, StoreUnavailable
 from gateway.evidence import SIZE_MAX, Evidence, check_jpeg
 from gateway.store import Draft, Store
@@ -58,6 +62,69 @@ def files(tmp_path: Path) -> list[str]:
 
 async def rows(store: Store) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in await store.rows("SELECT sha256, size, source FROM evidence")]
+
+
+# ---- listing again ---------------------------------------------------------------------------
+
+
+async def kept(folder: Path, count: int) -> None:
+    """A box that keeps so many photos, and whose database is damaged then."""
+    store = await Store.open(folder / "lane.db")
+    evidence = Evidence(store, folder / "evidence", SystemClock())
+    for number in range(count):
+        await evidence.keep(picture(seed=number), "camera")
+    await evidence.close()
+    await store.close()
+    raw = (folder / "lane.db").read_bytes()
+    (folder / "lane.db").write_bytes(bytes(4096) + raw[4096:])
+
+
+async def test_photos_are_listed_again_though_the_start_that_mended_was_cut_off(
+    tmp_path: Path,
+) -> None:
+    await kept(tmp_path, 3)
+    store = await Store.open(tmp_path / "lane.db")
+    assert store.repairs
+    await store.close()  # the power is cut before the photos' turn
+    settings = demo(tmp_path, 0, "http://127.0.0.1:9", "t")
+    async with gateway(settings, SystemClock()) as box:
+        assert not box.store.repairs
+        assert len(await rows(box.store)) == 3
+        assert not box.store.may_lack_rows
+
+
+async def test_what_was_listed_before_a_cut_need_not_be_read_again(
+    evidence: Evidence, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LISTED_AT_ONCE", 1)
+    for number in range(5):
+        await evidence.keep(picture(seed=number), "camera")
+    await store.write(lambda db: db.execute("DELETE FROM evidence") and None)
+
+    def cut() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await evidence.restore(cut)
+    assert len(await rows(store)) == 1
+    assert await evidence.restore() == 4
+    assert len(await rows(store)) == 5
+
+
+async def test_a_row_taken_out_of_the_list_is_made_again_after_a_cut(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "lane.db")
+    evidence = Evidence(store, tmp_path / "evidence", SystemClock())
+    await evidence.keep(JPEG, "camera")
+    await evidence.close()
+    assert not store.may_lack_rows
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "lane.db", isolation_level=None)) as db:
+        db.execute("UPDATE seal SET sum = sum + 1 WHERE of = 'evidence'")
+    for _ in range(2):
+        store = await Store.open(tmp_path / "lane.db")
+        assert await rows(store) == []
+        assert store.may_lack_rows
+        await store.close()
 
 
 # ---- keeping -------------------------------------------------------------------------------

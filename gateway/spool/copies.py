@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from gateway.durable import sync_folder
+from gateway.durable import sync_folder, write_synced
 from gateway.errors import StoreUnavailable
 from gateway.spool import repair, seals, tables
 from gateway.spool.database import (
@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 
 SPOOL = "spool"  # folder of the log beside the database; may be a link to another disk
 SUSPECT = "check-at-start"  # file beside it: the next start checks everything, however large
+LACKING = (
+    "rows-may-be-lacking"  # file beside it: what does not follow from the log is to be made anew
+)
 SLICE = 512  # rows that follow in one transaction
 AHEAD_MAX = 4 * SLICE  # rows in memory that the tables do not have; more are read from the log
 LATER_MAX = 256  # works that can be lost, while the tables cannot follow
@@ -227,6 +230,20 @@ class Copies:
             log.error("checkpoint failed", extra={"reason": str(broken)})
             self.abandon()
 
+    # ---- what a repair may cost ----
+
+    @property
+    def may_lack_rows(self) -> bool:
+        return (self._path.parent / LACKING).exists()
+
+    def lacks_none(self) -> None:
+        (self._path.parent / LACKING).unlink(missing_ok=True)
+
+    def _will_lack_rows(self) -> None:
+        """Before they are gone: a start that is cut off behind this is not the last to know."""
+        write_synced(self._path.parent / LACKING, b"")
+        sync_folder(self._path.parent)
+
     # ---- the handle ----
 
     def handle(self) -> sqlite3.Connection:
@@ -336,6 +353,7 @@ class Copies:
         if not (found := list(seals.broken(db, self._progress.step))):
             return ""
         aside = repair.keep_aside(self._path.parent, "rows.json", seals.told(found))
+        self._will_lack_rows()
         self._progress.begin("正在取出被改过的行")
         seals.take_out(db, found, self._progress.step)
         names = "、".join(sorted({bad.table for bad in found}))
@@ -353,6 +371,7 @@ class Copies:
                 return
         elif seq == 0 or self._hash_in_log(seq) == row_hash:
             if seq < (least := self.spool.followed):
+                self._will_lack_rows()
                 what = f"数据库停在第 {seq} 条，应至少到第 {least} 条：是旧的副本"
                 self.repairs.append(Repair(f"{what}，流水已补齐，请核对手持机和待传", ""))
                 self.spool.followed = seq
@@ -427,6 +446,7 @@ class Copies:
         log.error("the database is rebuilt", extra={"reason": why, "rows": self.spool.seq})
         self._rebuilt_at = self.followed
         self.abandon()
+        self._will_lack_rows()
         data, path = self._path.parent, self._path
         half = self._half
         for left in (half, *_own_logs(half)):
