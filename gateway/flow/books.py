@@ -133,16 +133,17 @@ class Books:
     async def stand(
         self, said: PauseLane | CloseLane | OpenLane, moment: Moment, key: Key
     ) -> Standing:
-        """Whether this lane takes vehicles from now on. Raises: StoreUnavailable."""
-        event, reason = standing.EVENTS[said.command], said.reason.strip()
+        """Whether this lane takes vehicles from now on. Raises: StoreUnavailable, if it is not so.
+
+        What was logged counts, whether or not the tables can follow: they are not asked.
+        """
+        event, body = standing.EVENTS[said.command], {"reason": said.reason.strip()}
         extra = {"key": [key.key, key.fingerprint]}
         self._learn(key)
         await self._store.log(
-            lambda draft: journal.note(
-                draft, self._lane, "", event, {"reason": reason}, moment, extra
-            )
+            lambda draft: journal.note(draft, self._lane, "", event, body, moment, extra)
         )
-        return await self.standing()
+        return standing.told(event, json.dumps(body), moment.at_ms, moment.operator)
 
     def keep_answer(self, key: Key, answer: dict[str, Any]) -> None:
         """It is written when the tables follow: a sync of its own is more than it is worth.

@@ -1,5 +1,6 @@
 """暂停 恢复 关闭车道: the vehicle in work is finished, no other begun; restarts forget nothing."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -95,3 +96,30 @@ async def test_a_disk_that_refuses_leaves_the_lane_open(box: Box) -> None:
     await box.lane._find_footing()
     assert box.lane.standing.state == "open"
     await box.do("read")
+
+
+async def test_a_lane_whose_tables_lag_is_paused_by_what_was_logged(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-310 says that it may go on: its log takes rows, only the tables follow none."""
+    await box.lane._forget_old_keys()  # so that a new one is not looked up
+    copies, may_follow = box.store._writer.copies, False
+    follow = copies._follow
+
+    def ill() -> None:
+        if (copies.is_behind or copies.later) and not may_follow:
+            broken = sqlite3.OperationalError("disk I/O error")
+            broken.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise broken
+        follow()
+
+    monkeypatch.setattr(copies, "_follow", ill)
+    await box.do("read")
+    shot = await box.do("pause_lane", reason="临时离开")
+    assert shot["standing"]["state"] == "paused"
+    assert shot["standing"]["operator"] == "1001"
+    await box.do("submit_plate", plate="甘A12345", colour=0, source="lpr")
+    shot = await box.do("open_lane")
+    assert shot["standing"]["state"] == "open"
+    may_follow = True
+    assert await box.lane._books.standing() == box.lane.standing
