@@ -37,9 +37,10 @@ class Page {
 
   get shown() { return this.view === 'lane' ? this.doc.name : this.view; }
   get isBusy() { return !!this.pending || !!this.s?.busy || (!!this.link.lane && !this.link.isUp); }
-  get isMine() { return !this.s?.passage || this.s.state === 'saved' || this.s.passage.owner === this.session?.owner; }
+  get isMine() { return !this.s?.passage || this.s.state === 'saved' || (this.sells && this.s.passage.owner === this.session.owner); }
+  get sells() { return !!this.session?.allowed.includes('sell'); }
 
-  can(command) { return !!this.s && [...this.s.allowed, ...this.s.standing.allowed].includes(command); }
+  can(command) { return !!this.s && this.sells && [...this.s.allowed, ...this.s.standing.allowed].includes(command); }
 
   now() { return Date.now() + this.skew; }
 

@@ -215,6 +215,23 @@ async def test_a_handheld_lists_its_keys_and_draws_a_timeline_to_be_read(hand: S
     assert await hand.page.locator(".wide").evaluate("e => e.scrollWidth > e.clientWidth")
 
 
+async def test_an_engineer_is_offered_nothing_that_would_be_refused(booth: Screen) -> None:
+    booth.script.session |= {"role": "engineer", "allowed": ["look", "maintain"]}
+    await booth.open()
+    await at(booth, "等待来车")
+    assert await booth.page.locator("[data-primary]").is_disabled()
+    await booth.show("priced")
+    await at(booth, "核对金额")
+    assert await booth.page.locator("[data-primary]").is_disabled()
+    for key in ("Digit6", "Escape", "F3", "F9", "F11"):
+        await booth.page.keyboard.press(key)
+    assert not await booth.page.locator(".hexbox").count()
+    assert await booth.page.locator(".work h1").inner_text() == "核对金额与入口站"
+    await booth.page.keyboard.press("F12")
+    await at(booth, "设备")
+    assert booth.script.commands == []
+
+
 OTHERS = ("plate", "vehicle_truck", "priced", "refused_master", "held", "doubtful", "agreed")
 
 
