@@ -764,7 +764,7 @@ ANSWERS: dict[str, Any] = {
     ),
     "GET places/sync": place(
         "同步",
-        {"facts": [["未传", "9 笔"], [SAY("sync.delivered"), "3 笔"], [SAY("parked"), "2 笔"]]},
+        {"facts": [["未传", "9 笔"], [SAY("sync.delivered"), "3 笔"], [SAY("parked"), "1 笔"]]},
         {"p": "✓ 可以做：照常收费、照相、站长授权", "look": "good"},
         {"h": "被退回"},
         {
@@ -777,6 +777,11 @@ ANSWERS: dict[str, Any] = {
                         {"label": SAY("resend"), "go": "resend/R1"},
                     ],
                 },
+            ]
+        },
+        {"h": SAY("corrected")},
+        {
+            "rows": [
                 {
                     "look": "warn",
                     "parts": [
