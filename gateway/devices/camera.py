@@ -77,20 +77,22 @@ class CameraChild:
         except TimeoutError as late:
             if process is None:
                 raise DeviceUnavailable(f"{self.name}正在启动") from late
-            raise await self._replace(process, "没有应答") from late
+            raise self._replace(process, "没有应答") from late
         except (asyncio.IncompleteReadError, OSError, ValueError) as broken:
             assert process is not None, "a child that does not start is DeviceUnavailable"
-            raise await self._replace(process, "的进程退出了") from broken
+            raise self._replace(process, "的进程退出了") from broken
 
-    async def _replace(self, bad: Process, why: str) -> DeviceUnavailable:
-        """Whoever notices first replaces it, before anybody else can run; there is one child."""
+    def _replace(self, bad: Process, why: str) -> DeviceUnavailable:
+        """Whoever notices first replaces it, before anybody else can run; there is one child.
+
+        Nobody waits for its end here: one that the kernel holds (D state) survives SIGKILL.
+        """
         detail = f"{self.name}{why}，正在重新启动"
         if self._process is bad and not self._is_closed:
             log.warning("camera process replaced", extra={"camera": self.name, "reason": detail})
             self._process = None
             self._starting = asyncio.ensure_future(self._spawn(bad))
             self._starting.add_done_callback(_retrieve)
-        await bad.wait()
         return DeviceUnavailable(detail)
 
     def _begin(self) -> "asyncio.Task[Process]":
@@ -128,7 +130,8 @@ class CameraChild:
         return process
 
     async def _kill(self, process: Process | None) -> None:
-        """By its own pid, and wait until it is gone."""
+        """By its own pid, and wait until it is gone, or a second when all ends: a next one is not
+        begun beside one that may still hold the camera."""
         if process is None:
             return
         if self._process is process:
@@ -141,7 +144,8 @@ class CameraChild:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        await process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), END_S if self._is_closed else None)
 
 
 class StillWatch:

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import cv2
 import numpy as np
@@ -184,10 +186,56 @@ async def test_hung_child_is_killed_and_replaced(twin: SimCamera) -> None:
         await twin.snap()
     assert time.monotonic() - begun_s < 4
 
-    assert not psutil.pid_exists(hung)
     await twin.start()
+    assert not psutil.pid_exists(hung)
     assert twin._child.pid not in (None, hung)
     assert (await twin.snap()).jpeg
+
+
+class Undead:
+    """A child in the kernel's hands: it answers nothing, and SIGKILL does not end it."""
+
+    pid, returncode = 1, None
+
+    def __init__(self) -> None:
+        self.stdin, self.stdout = MagicMock(drain=AsyncMock()), AsyncMock()
+        self.stdout.readexactly = self.wait
+        self.was_killed = False
+
+    def kill(self) -> None:
+        self.was_killed = True
+
+    async def wait(self, *_: int) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_child_that_cannot_be_killed_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.devices.camera.DEADLINE_S", 0.2)
+    monkeypatch.setattr("gateway.devices.camera.END_S", 0.1)
+    camera, undead = ChildCamera("相机", "/dev/video0", SystemClock()), Undead()
+
+    async def started() -> Any:
+        return undead
+
+    child: Any = camera._child
+    child._process = undead
+    child._starting = asyncio.ensure_future(started())
+    async with asyncio.timeout(5):
+        with pytest.raises(DeviceUnavailable, match="没有应答"):
+            await camera.snap()
+        with pytest.raises(DeviceUnavailable, match="正在启动"):
+            await camera.snap()
+        assert undead.was_killed
+        assert child.pid is None, "no second one beside it"
+        await camera.close()
+    alone = ChildCamera("相机", "/dev/video0", SystemClock())
+    only: Any = alone._child
+    only._process = undead
+    async with asyncio.timeout(5):
+        await alone.close()
 
 
 async def test_hung_child_is_replaced_once_though_several_wait_for_it(
