@@ -179,10 +179,10 @@ class Spool:
 
     @property
     def spare_bytes(self) -> int:
-        """Room for rows that needs no further space of the file system."""
+        """Room for rows that needs no further space of the file system. From any thread."""
         spare = sum(segment.path_of(self.folder, n).stat().st_size for n in self._spares())
-        current = self._writing.size - self._end if self._writing else 0
-        return spare + current
+        writing = self._writing  # read once: the writer's thread drops it after a failure
+        return spare + (writing.size - self._end if writing else 0)
 
     def keep_reserve(self) -> None:
         """Now and then: what a full disk refused may be had by now."""

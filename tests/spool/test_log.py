@@ -11,7 +11,7 @@ from gateway.spool import log as log_module
 from gateway.spool import segment
 from gateway.spool.frame import GENESIS, Row
 from gateway.spool.log import Gone, Spool, Stale
-from gateway.spool.segment import HEAD_SIZE
+from gateway.spool.segment import HEAD_SIZE, Writing
 from tests.spool.rows import filled, hashes, row
 
 SMALL = 16 * 1024
@@ -389,3 +389,30 @@ def _head_of(raw: bytearray) -> segment.Head:
     head = segment.read_head(raw)
     assert head is not None
     return head
+
+
+def test_room_is_told_while_another_thread_lets_the_file_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is watched from its own thread: what it reads twice may be gone between."""
+    filled(tmp_path / "spool", 3)
+
+    class Dropping(Spool):
+        reads = 0
+
+        @property
+        def _writing(self) -> Writing | None:
+            self.reads += 1
+            return self._kept if self.reads % 2 else None
+
+        @_writing.setter
+        def _writing(self, writing: Writing | None) -> None:
+            self._kept = writing
+
+    spool = Dropping.open(tmp_path / "spool")
+    spool._kept = Writing(segment.path_of(tmp_path / "spool", 1))
+    spool.reads = 0
+    assert spool.spare_bytes > 0
+    spool._kept.close()
+    spool._kept = None
+    spool.close()
