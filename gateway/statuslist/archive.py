@@ -283,16 +283,17 @@ class Archive:
         )
 
     def _tidy(self, now_ms: int) -> None:
-        """Remove what the new one made useless; what is yet to come stays."""
+        """Remove what the new one made useless; what is yet to come stays. What a disk does not
+        let go is met again by the next start."""
         assert self.serving is not None
         kept = {part.path for part in self.serving.parts}
         for path, one in list(self._files.items()):
             if path not in kept and one.head.effective_from_ms <= now_ms:
                 del self._files[path]
                 self._damaged.discard(path)
-                path.unlink(missing_ok=True)
+                _drop(path)
         for path in self.folder.glob("*.damaged"):
-            path.unlink(missing_ok=True)
+            _drop(path)
 
     def _damage(self, path: Path) -> None:
         self._damaged.add(path)
@@ -304,6 +305,11 @@ class Archive:
                     part.check()
                 except ListDamaged:
                     self._damage(part.path)
+
+
+def _drop(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _chain(full: ListFile, due: list[ListFile]) -> list[ListFile]:

@@ -1,5 +1,7 @@
 """A folder of lists: the newest whole one serves, through deltas, restarts, damage and rubbish."""
 
+import errno
+import os
 import random
 import threading
 from datetime import UTC, datetime, timedelta
@@ -276,3 +278,21 @@ def test_look_ups_go_on_while_lists_change_under_them(centre: Centre, folder: Pa
     looking.join()
     assert faults == []
     assert asked[0] > 10
+
+
+def test_a_disk_that_lets_no_file_go_keeps_no_list_from_serving(
+    centre: Centre, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(folder, lambda: None)
+    archive.load(NOW_MS)
+    archive.take(centre.full(0, some_rows(5)).rename(archive.room("one")), NOW_MS)
+
+    newer = centre.full(1, some_rows(6)).rename(archive.room("two"))
+
+    def refused(path: Path, **_: bool) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    head = archive.take(newer, NOW_MS)
+    assert archive.serving is not None
+    assert archive.serving.head == head
