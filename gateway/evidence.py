@@ -173,11 +173,11 @@ class Evidence:
         path, incoming = self.path(sha256), self._folder / INCOMING / sha256
         try:
             self._sweep()
-            if path.exists() and path.read_bytes() == jpeg:
-                return
-            write_synced(incoming, jpeg)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            incoming.rename(path)
+            if not (path.exists() and path.read_bytes() == jpeg):
+                write_synced(incoming, jpeg)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                incoming.rename(path)
+            # One that is there, too: a life that was killed may have named it and not come here.
             sync_folder(path.parent)
             if path.parent not in self._durable:
                 sync_folder(self._folder)

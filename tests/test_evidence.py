@@ -150,6 +150,19 @@ async def test_same_photo_twice_is_kept_once(
     assert await rows(store) == [(SHA256, len(JPEG), "camera")]
 
 
+async def test_a_photo_that_a_killed_life_left_is_named_for_certain(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was renamed, and killed before its name was synced; the power is cut after the row."""
+    path = evidence.path(SHA256)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(JPEG)
+    synced, real = list[Path](), module.sync_folder
+    monkeypatch.setattr(module, "sync_folder", lambda folder: (synced.append(folder), real(folder)))
+    await evidence.keep(JPEG, "camera")
+    assert {path.parent, path.parent.parent} <= set(synced)
+
+
 async def test_many_photos_at_once_are_all_kept(evidence: Evidence, tmp_path: Path) -> None:
     pictures = [picture(seed=n) for n in range(20)]
     names = await asyncio.gather(*(evidence.keep(jpeg, "camera") for jpeg in pictures))
