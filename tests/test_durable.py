@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway import durable, keys, tls
+from gateway.center.tables import public_hex, signing_key
 from gateway.spool import segment
 from gateway.sync.packages import Packages
 from gateway.units import SystemClock, beijing
@@ -60,6 +61,15 @@ def test_a_key_is_on_disk_before_anybody_is_told_of_it(
     keys.prepare(tmp_path)
     folder = tmp_path / "keys"
     assert calls == whole("lane.pem", folder) + whole("lane.pub", folder)
+
+
+def test_the_centres_key_is_on_disk_before_any_lane_trusts_it(
+    tmp_path: Path, calls: list[tuple[str, str]]
+) -> None:
+    made = signing_key(tmp_path / "key.pem")
+    assert calls == whole("key.pub", tmp_path) + whole("key.pem", tmp_path)
+    assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
+    assert public_hex(signing_key(tmp_path / "key.pem")) == public_hex(made)
 
 
 def test_certificates_are_on_disk_before_a_handheld_sees_them(

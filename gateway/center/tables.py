@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from gateway.durable import replace
 from gateway.errors import ParameterInvalid
 from gateway.faretable.stream import PackageStream
 from gateway.params import ListDamaged
@@ -141,16 +141,13 @@ def _list(path: Path) -> dict[str, Any]:
 
 def signing_key(path: Path) -> Ed25519PrivateKey:
     """The key in `path` (PEM, 0600), made on first use; its public half stands beside as
-    `<name>.pub` (PEM), for the lanes' configuration."""
+    `<name>.pub` (PEM), for the lanes' configuration. On disk before anybody can trust it."""
     if not path.exists():
         key = Ed25519PrivateKey.generate()
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        path.with_suffix(".pub").write_bytes(public)
-        fresh = path.with_suffix(".new")
-        fresh.touch(0o600)
-        fresh.write_bytes(pem)
-        os.replace(fresh, path)  # noqa: PTH105 - one word for one system call
+        replace(path.with_suffix(".pub"), public)
+        replace(path, pem, 0o600)
     loaded = load_pem_private_key(path.read_bytes(), None)
     if not isinstance(loaded, Ed25519PrivateKey):
         raise ValueError(f"{path.name} is not an Ed25519 key")
