@@ -72,6 +72,8 @@ SHOTS = (
     Shot("s09-saving", "正在写卡", "state:debiting"),
     Shot("s09-unknown", "扣款结果还不知道", "state:doubtful"),
     Shot("s09-saved", "缴费成功，带流水号和链", "state:saved"),
+    Shot("s09-unpaid", "放行了，没有收费", "state:saved_unpaid"),
+    Shot("s09-doubtful", "存疑已登记：收了现金，卡上可能已经扣款", "state:saved_doubtful"),
     Shot("s09-night", "夜间", "state:priced", BOOTH, True),
     Shot("s10-held", "特情收费", "state:held"),
     Shot("s11-survivor", "停机之前的车：停在哪一步、扣没扣款", "other:survivor"),
