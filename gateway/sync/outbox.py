@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TRIES = 3  # of one batch in one pass, while the line is good; the passes go on for ever
 POLL_S = 2.0
 PAUSE_S_MAX = 15.0
+SHUT_FROM = 8  # passes in a row without a verdict, before photos wait for a lane no more
 REFRESH_MS = 500  # counting a long backlog anew costs more than sending a batch
 
 
@@ -114,8 +115,10 @@ class Outbox:
 
     @property
     def has_money_to_send(self) -> bool:
-        """Something is owed that the centre has not just put off, and of a lane that it takes."""
-        return any(r.debt.unsent > r.put_off for r in self._routes.values() if not r.is_shut)
+        """Something is owed that the centre has not just put off, and of a lane that it takes: an
+        ill answer or two is no word against a lane."""
+        taken = (r for r in self._routes.values() if r.shut < SHUT_FROM)
+        return any(r.debt.unsent > r.put_off for r in taken)
 
     def state(self, lane: str | None = None) -> dict[str, Any]:
         """For the snapshot, without waiting: `{online, unsent, oldest_unsent_ms, eta_s, parked,
@@ -219,7 +222,7 @@ class Outbox:
                 try:
                     has_retries |= await self._step(route, passes)
                 except NotAVerdict as no:
-                    shut, route.is_shut = no, True
+                    shut, route.shut = no, route.shut + 1
                     passes.remove(route)
         await self.refresh()
         if shut is not None:
@@ -334,7 +337,7 @@ class Outbox:
         except CenterUnavailable:
             route.pace.failed()
             raise
-        route.is_suspect = route.is_shut = False
+        route.is_suspect, route.shut = False, 0
         return verdicts
 
     async def _patiently(self, lane: str, lines: Sequence[Line]) -> Verdicts:

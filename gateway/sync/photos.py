@@ -1,8 +1,9 @@
 """Photos to the centre: content-addressed, resumable, and only after the money has gone.
 
-A damaged or missing file is left out for an hour; it never holds up the others. What is new is
-looked for behind what was gone through before, and of that a piece each time, in turn: a photo of
-a clock that was set back and one that the centre lost are found so, and no look is long.
+A damaged or missing file is left out for a minute, then for longer, at most an hour; it never
+holds up the others. What is new is looked for behind what was gone through before, and of that a
+piece each time, in turn: a photo of a clock that was set back and one that the centre lost are
+found so, and no look is long.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 256 * 1024
 LOOKED_AT = 2_000  # photos, owed or not, in one look
-AGAIN_MS, ASKED_AGAIN_MS = 3_600_000, 600_000  # what failed; what got an answer that was none
+AGAIN_MS, AGAIN_MS_MAX = 60_000, 3_600_000  # what failed once; each time twice as long
 TOGETHER = 8  # small ones: the centre syncs each of them, and the line is long
 NOTED = 24
 POLL_S = 5.0
@@ -65,8 +66,8 @@ class PhotoPusher:
         """`path` finds a photo's file; while `is_money_first()` says so, photos wait."""
         self._store, self._client, self._path = store, client, path
         self._is_money_first, self._clock, self._poll_s = is_money_first, clock, poll_s
-        self._left_out: dict[str, int] = {}
-        """Photo → monotonic time before which it is not tried again."""
+        self._left_out: dict[str, tuple[int, int]] = {}
+        """Photo → monotonic time before which it is not tried again, and how long that was."""
         self._through = FIRST
         """All up to here were delivered or left out."""
         self._again = FIRST
@@ -148,7 +149,7 @@ class PhotoPusher:
         return [Photo(*row) for row in rows]
 
     def _may_try(self, sha256: str) -> bool:
-        return self._left_out.get(sha256, 0) <= self._clock.monotonic_ms()
+        return self._left_out.get(sha256, (0, 0))[0] <= self._clock.monotonic_ms()
 
     async def _send(self, sha256: str) -> bool:
         body = self._read(sha256)
@@ -157,13 +158,15 @@ class PhotoPusher:
                 self._left_out.pop(sha256, None)
                 return True
         except NotAVerdict:
-            self._leave_out(sha256, ASKED_AGAIN_MS)  # perhaps it is this one: next time another
+            self._leave_out(sha256)  # perhaps it is this one: next time another
             raise
-        self._leave_out(sha256, AGAIN_MS)
+        self._leave_out(sha256)
         return False
 
-    def _leave_out(self, sha256: str, for_ms: int) -> None:
-        self._left_out[sha256] = self._clock.monotonic_ms() + for_ms
+    def _leave_out(self, sha256: str) -> None:
+        _, last_ms = self._left_out.get(sha256, (0, 0))
+        for_ms = min(max(AGAIN_MS, 2 * last_ms), AGAIN_MS_MAX)
+        self._left_out[sha256] = self._clock.monotonic_ms() + for_ms, for_ms
 
     async def _note(self, sent: Sequence[str]) -> None:
         rows = [(sha256, self._clock.now_ms()) for sha256 in sent]

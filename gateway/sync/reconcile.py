@@ -2,8 +2,8 @@
 
 Where they differ the lane narrows it down to the record by itself: what the centre lacks is sent
 again; what it holds otherwise, or holds and should not, only people can settle: it is journaled
-and shown, and such a shift is compared again once a day. A statement that gets no answer is put
-off for an hour, and holds up neither later ones nor other lanes.
+and shown, and such a shift is compared again once an hour. A statement that gets no answer is put
+off for a minute, and holds up neither later ones nor other lanes.
 """
 
 import json
@@ -25,9 +25,9 @@ from gateway.units import BEIJING, Clock, beijing
 log = logging.getLogger(__name__)
 
 POLL_S = 60.0
-AGAIN_MS = 86_400_000  # a difference that people must settle is looked at daily
+AGAIN_MS = 3_600_000  # a difference that people must settle is looked at hourly
 MENDED_AGAIN_MS = 60_000
-ASKED_AGAIN_MS = 3_600_000
+ASKED_AGAIN_MS = 60_000
 PARTS = 16  # of a range that differs; 64 ranges fit one question
 ASKED_AT_ONCE = 64
 FOUND_MAX = 200  # of one statement; the rest follows when these are mended

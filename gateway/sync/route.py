@@ -59,8 +59,8 @@ class Route:
     pace: Pace = field(default_factory=Pace)
     is_suspect: bool = False
     """The last record alone got no verdict; the next one shows whether it or the centre is ill."""
-    is_shut: bool = False
-    """The last pass ended at answers that were none, while other lanes may get theirs."""
+    shut: int = 0
+    """So many passes in a row ended at answers that were none, while other lanes may get theirs."""
     is_live_turn: bool = False
     has_refused: bool = False
     """Stubs of this pass's refusals are owed, behind the cursor."""

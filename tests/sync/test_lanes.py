@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.errors import CenterUnavailable
 from gateway.store import Store
 from gateway.sync.center import CenterClient
-from gateway.sync.outbox import Outbox
+from gateway.sync.outbox import SHUT_FROM, Outbox
 from gateway.sync.photos import PhotoPusher
 from tests.sync.rig import HurriedClock, save
 from tests.sync.test_center import server
@@ -102,9 +102,11 @@ async def test_photos_do_not_wait_for_a_lane_that_is_not_taken_and_do_for_one_th
     await outbox.refresh()
     await pusher.drain()
     assert choosy.photos == 0
-    with pytest.raises(CenterUnavailable):
-        await outbox.drain()
-    await pusher.drain()
+    for _ in range(SHUT_FROM):
+        assert choosy.photos == 0, "an ill answer or two is no word against a lane"
+        with pytest.raises(CenterUnavailable):
+            await outbox.drain()
+        await pusher.drain()
     assert choosy.photos == 1
 
 
