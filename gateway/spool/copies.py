@@ -224,11 +224,18 @@ class Copies:
         if self._db is None or self.commits < CHECKPOINT_COMMITS:
             return
         self.commits = 0
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """On a full disk with room of the reserve: or SQLite's own log would grow over all of it."""
         try:
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as broken:  # nothing is lost: the log still has it all
-            log.error("checkpoint failed", extra={"reason": str(broken)})
+            self.handle().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except (sqlite3.Error, StoreUnavailable) as broken:  # nothing is lost: the log has it all
             self.abandon()
+            if self.finds_room(broken):
+                self._checkpoint()
+                return
+            log.error("checkpoint failed", extra={"reason": str(broken)})
 
     # ---- what a repair may cost ----
 
