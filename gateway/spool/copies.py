@@ -227,7 +227,7 @@ class Copies:
         self._checkpoint()
 
     def _checkpoint(self) -> None:
-        """On a full disk with room of the reserve: or SQLite's own log would grow over all of it."""
+        """On a full disk with room of the reserve: or SQLite's own log would grow over it all."""
         try:
             self.handle().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except (sqlite3.Error, StoreUnavailable) as broken:  # nothing is lost: the log has it all
