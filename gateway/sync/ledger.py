@@ -55,12 +55,13 @@ SELECT
   (SELECT r.saved_ms FROM record r WHERE r.lane = ?1 AND r.seq > ?2
     AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.lane = r.lane AND d.seq = r.seq)
     ORDER BY r.seq LIMIT 1) AS oldest_ms,
-  (SELECT count(*) FROM delivery d CROSS JOIN record r USING (lane, seq)
+  (SELECT count(*) FROM delivery d INDEXED BY delivery_refused
+    CROSS JOIN record r USING (lane, seq)
     WHERE d.lane = ?1 AND d.verdict = 'refused' AND NOT EXISTS (
       SELECT 1 FROM record n JOIN delivery nd ON nd.lane = n.lane AND nd.seq = n.seq
       WHERE n.corrects = r.id AND n.lane = r.lane AND nd.verdict <> 'refused')) AS parked,
-  coalesce((SELECT max(seq) FROM delivery WHERE lane = ?1 AND verdict = 'refused'), 0)
-    AS newest_refused
+  coalesce((SELECT max(seq) FROM delivery INDEXED BY delivery_refused
+    WHERE lane = ?1 AND verdict = 'refused'), 0) AS newest_refused
 """
 """Parked is what waits for people: not what a correction that the centre has put right. CROSS:
 from the few refused ones to their records, never the other way round."""
@@ -69,7 +70,7 @@ SELECT d.lane, d.seq, r.id, d.reason, d.at_ms, r.passage_id,
   n.id AS corrected_by, nd.verdict AS correction,
   CASE WHEN nd.verdict IN ('accepted', 'duplicate') THEN 'corrected'
     WHEN d.stub_sent = 2 THEN 'resending' ELSE 'parked' END AS state
-FROM delivery d CROSS JOIN record r ON r.lane = d.lane AND r.seq = d.seq
+FROM delivery d INDEXED BY delivery_refused CROSS JOIN record r ON r.lane = d.lane AND r.seq = d.seq
 LEFT JOIN record n ON n.corrects = r.id AND n.lane = r.lane
 LEFT JOIN delivery nd ON nd.lane = n.lane AND nd.seq = n.seq
 WHERE d.lane = ? AND d.verdict = 'refused' ORDER BY d.seq LIMIT ?

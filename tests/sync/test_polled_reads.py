@@ -19,6 +19,7 @@ from tests.sync.rig import HurriedClock
 LONG = "journal|passage|record|command|delivery|evidence|evidence_delivery|batch"
 TABLE = rf"(?:r|d|p|j|e|b|n|nd|{LONG})\b"
 WALK = re.compile(rf"SCAN {TABLE}(?! USING (?:COVERING )?INDEX journal_r)|SEARCH {TABLE}(?! USING)")
+REFUSED = re.compile(r"WHERE (?:d\.)?lane = \S+ AND (?:d\.)?verdict = 'refused'")
 SORT = "USE TEMP B-TREE FOR ORDER BY"
 
 
@@ -52,3 +53,11 @@ async def test_no_polled_read_walks_or_sorts_a_table_that_grows_for_ever(
         "record", "delivery", "batch", "evidence_delivery",
     }  # fmt: skip
     assert not {sql: steps for sql, steps in plans.items() if WALK.search(steps) or SORT in steps}
+    # By lane alone a search walks all of it, too: left to itself SQLite takes the primary key.
+    few = {sql: steps for sql, steps in plans.items() if REFUSED.search(sql)}
+    assert len(few) == 4, "of two lanes the debt, and the list of what was refused"
+    assert not {
+        sql: steps
+        for sql, steps in few.items()
+        if steps.count("INDEX delivery_refused") != len(REFUSED.findall(sql))
+    }
