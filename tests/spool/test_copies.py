@@ -17,11 +17,14 @@ from gateway.errors import StoreUnavailable
 from gateway.flow import journal
 from gateway.spool import copies as copies_module
 from gateway.spool import segment
+from gateway.spool.copies import CHECKPOINT_COMMITS, Copies
+from gateway.spool.reserve import Reserve
 from gateway.store import Store
 from tests.spool.used import MONEY, SOFT, content, fill, incidents, passage, soft
 from tests.still_clock import StillClock
 
 PASSAGES = 40
+STEP = 1024 * 1024
 LAST = 2 * PASSAGES + 1
 
 
@@ -431,3 +434,29 @@ async def test_soft_rows_written_by_the_program_fit_their_seals(data: Path) -> N
     await store.write(lambda db: db.execute("DELETE FROM session WHERE owner = 'booth'") and None)
     await store.close()
     assert await Store_repairs(data) == []
+
+
+def test_a_checkpoint_on_a_full_disk_takes_room_from_the_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Put off, SQLite's own log would grow until it has eaten the reserve of all passages."""
+    copies = Copies(tmp_path / "lane.db", StillClock())
+    copies.open()
+    copies.reserve = Reserve(tmp_path / "reserve", size=2 * STEP, step=STEP)
+    while not copies.reserve.is_whole:
+        copies.reserve.rebuild()
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    faults, real = [full], Copies.handle
+
+    def handle(self: Copies) -> sqlite3.Connection:
+        if faults:
+            raise faults.pop()
+        return real(self)
+
+    monkeypatch.setattr(Copies, "handle", handle)
+    copies.commits = CHECKPOINT_COMMITS
+    copies.tidy()
+    assert copies.reserve.held_bytes == STEP
+    assert "checkpoint failed" not in caplog.text
+    copies.close()
